@@ -1,0 +1,61 @@
+/** What can go wrong, each with its exit status (the contract's table) and one line for `docs/reference.md`. */
+export const errorCodes = {
+  bug: { exit: 1, doc: "a bug in pgkit; a stack is printed" },
+  usage: { exit: 2, doc: "the command line cannot be understood" },
+  config: { exit: 2, doc: "the configuration has an unknown key or a wrong value" },
+  "partly-done": { exit: 3, doc: "some databases or repositories failed; each is named" },
+  "repository-missing": { exit: 10, doc: "there is no repository there" },
+  "backup-missing": { exit: 10, doc: "there is no such backup" },
+  "object-missing": { exit: 10, doc: "the store said that this object is not there" },
+  "database-missing": { exit: 10, doc: "there is no such database" },
+  locked: { exit: 11, doc: "another run holds the lease" },
+  "store-denied": { exit: 12, doc: "the store refused the credentials or the right" },
+  "postgres-denied": { exit: 12, doc: "PostgreSQL refused the password or the privilege" },
+  "store-unreachable": { exit: 13, doc: "the store does not answer, or its name, certificate or clock is wrong" },
+  "store-failed": { exit: 13, doc: "the store answered with an error, or cut a stream" },
+  "store-full": { exit: 13, doc: "no space is left in the store" },
+  "store-unsupported": { exit: 13, doc: "the store does not keep a promise that this needs" },
+  "condition-failed": { exit: 13, doc: "the object is there already, or was changed by another" },
+  "postgres-unreachable": { exit: 14, doc: "PostgreSQL does not answer" },
+  "object-corrupt": { exit: 40, doc: "stored bytes are not the bytes that were written" },
+  "manifest-corrupt": { exit: 40, doc: "a manifest cannot be read" },
+  "format-unsupported": { exit: 2, doc: "the repository was written by a newer pgkit" },
+  "identity-wrong": { exit: 12, doc: "none of the age identities opens this backup" },
+  "identity-required": { exit: 2, doc: "the backup is encrypted and no age identity is configured" },
+  "refused-overwrite": { exit: 21, doc: "something is there that would be overwritten" },
+  "system-mismatch": { exit: 21, doc: "the server is not the one that the repository knows by this name" },
+  "tool-missing": { exit: 30, doc: "a program is not installed, or not in the server's major" },
+  "tool-failed": { exit: 30, doc: "a PostgreSQL program failed" },
+  "postgres-failed": { exit: 30, doc: "PostgreSQL answered a statement with an error" },
+  "disk-full": { exit: 30, doc: "no space is left on a local disk" },
+  "verification-failed": { exit: 40, doc: "what was read back or restored differs from what was recorded" },
+  "check-failed": { exit: 40, doc: "`pgkit check` found something that would break a backup" },
+  cancelled: { exit: 130, doc: "stopped by a signal" },
+} as const;
+
+export type ErrorCode = keyof typeof errorCodes;
+
+/**
+ * The one error pgkit throws on purpose: a code, a message in lower case that names the object, and a hint that is an
+ * action or a question. The cause is kept for `--verbose`. Neither may hold a secret.
+ */
+export class PgkitError extends Error {
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+
+  constructor(code: ErrorCode, message: string, options: { hint?: string; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = "PgkitError";
+    this.code = code;
+    this.hint = options.hint;
+  }
+
+  get exitStatus(): number {
+    return errorCodes[this.code].exit;
+  }
+}
+
+/** True when `error` is a PgkitError with one of these codes; with no codes, when it is a PgkitError at all. */
+export function isPgkitError(error: unknown, ...codes: ErrorCode[]): error is PgkitError {
+  return error instanceof PgkitError && (codes.length === 0 || codes.includes(error.code));
+}
