@@ -1,0 +1,136 @@
+#!/usr/bin/env bash
+# Installs what the tests, the demo and the benches need; quick when nothing is to do.
+#
+#   scripts/setup.sh [packages|system|s3|root|bench]...
+#
+#   packages  node_modules, as package-lock.json says
+#   system    PostgreSQL 15 or newer (server and clients), age, zstd
+#   s3        Ceph's monitor, object storage daemon and S3 gateway
+#   root      a root directory of Debian 13 with PostgreSQL 17 and a newer Ceph, in the cache folder
+#   bench     the other backup and copy tools that `npm run bench` compares with
+#
+# With neither root nor sudo it installs nothing and says what is missing. No service is ever started.
+set -euo pipefail
+
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${PGKIT_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/pgkit}
+lock_timeout_s=900
+as_root=()
+
+main() {
+  [ $# -gt 0 ] || set -- packages system
+  local part
+  for part in "$@"; do
+    case $part in
+      packages | system | s3 | root | bench) "setup_$part" ;;
+      *) fail "scripts/setup.sh: unknown part '$part' (packages, system, s3, root, bench)" ;;
+    esac
+  done
+}
+
+setup_packages() {
+  local stamp=$project/node_modules/.pgkit-installed
+  if [ -e "$stamp" ] && [ "$stamp" -nt "$project/package-lock.json" ]; then return; fi
+  say "installing node packages"
+  command -v npm >/dev/null || fail "npm is missing: install Node.js with npm (any supported version; the project brings its own Node 24)"
+  (cd "$project" && npm ci --no-audit --no-fund --loglevel=error >&2)
+  touch "$stamp"
+}
+
+setup_system() {
+  local missing=()
+  [ -n "$(newest_server)" ] || missing+=(postgresql)
+  command -v age >/dev/null || missing+=(age)
+  command -v zstd >/dev/null || missing+=(zstd)
+  [ ${#missing[@]} -eq 0 ] || install_on_host "${missing[@]}"
+  [ -n "$(newest_server)" ] || fail "the system's packages have no PostgreSQL 15 or newer: add PostgreSQL's own package source (postgresql-common ships a script for it) and run this again"
+}
+
+setup_s3() {
+  local missing=() program
+  for program in ceph-mon ceph-osd radosgw radosgw-admin:ceph-common ceph-authtool:ceph-common openssl; do
+    command -v "${program%:*}" >/dev/null || missing+=("${program#*:}")
+  done
+  [ ${#missing[@]} -eq 0 ] || install_on_host "${missing[@]}"
+}
+
+setup_bench() {
+  local missing=() program
+  for program in pgbackrest pgcopydb; do
+    command -v "$program" >/dev/null || missing+=("$program")
+  done
+  [ ${#missing[@]} -eq 0 ] || install_on_host "${missing[@]}"
+  setup_root
+  bash "$project/scripts/newer-root.sh" "$cache/roots/trixie" pgbackrest pgcopydb
+}
+
+setup_root() {
+  bash "$project/scripts/newer-root.sh" "$cache/roots/trixie"
+}
+
+# The bin folder of the newest server of major 15 or more that is installed, or nothing.
+newest_server() {
+  local dir major newest=0
+  for dir in /usr/lib/postgresql/*/bin; do
+    major=$(basename "$(dirname "$dir")")
+    if [[ $major =~ ^[0-9]+$ ]] && [ -x "$dir/initdb" ] && [ "$major" -gt "$newest" ]; then newest=$major; fi
+  done
+  if [ "$newest" -ge 15 ]; then echo "/usr/lib/postgresql/$newest/bin"; fi
+}
+
+install_on_host() {
+  command -v apt-get >/dev/null || fail "missing: $*. This is not Debian or Ubuntu: install them with the system's package manager"
+  if [ "$(id -u)" -ne 0 ]; then
+    { command -v sudo >/dev/null && sudo -n true 2>/dev/null; } || fail "missing: $*. Install them as root: apt-get install $*"
+    as_root=(sudo -n)
+  fi
+  # One installation at a time; whoever waited may find the work done, which apt-get says quickly.
+  mkdir -p "$cache"
+  (
+    flock -w "$lock_timeout_s" 9 || fail "another scripts/setup.sh has been installing for $lock_timeout_s s"
+    say "installing $*"
+    install_quietly "$@" 9>&-
+  ) 9>"$cache/setup.lock"
+}
+
+# Neither starts services nor creates a PostgreSQL cluster: both files are put back as they were.
+install_quietly() {
+  local policy=/usr/sbin/policy-rc.d clusters=/etc/postgresql-common/createcluster.d/pgkit.conf made=()
+  if [ ! -e $policy ]; then
+    made+=("$policy")
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee $policy >/dev/null
+    "${as_root[@]}" chmod 755 $policy
+  fi
+  if [ ! -e $clusters ]; then
+    made+=("$clusters")
+    "${as_root[@]}" mkdir -p "$(dirname $clusters)"
+    echo 'create_main_cluster = false' | "${as_root[@]}" tee $clusters >/dev/null
+  fi
+  # shellcheck disable=SC2064 # the names of now
+  trap "${as_root[*]} rm -f ${made[*]}" EXIT
+  apt_get install "$@" || { apt_get update && apt_get install "$@"; } || fail "apt-get could not install: $*"
+}
+
+# apt-get waits for dpkg's lock by itself, but not for the one on its lists and downloads.
+apt_get() {
+  local log deadline=$((SECONDS + lock_timeout_s))
+  log=$(mktemp)
+  until "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -qq --no-install-recommends \
+    -o DPkg::Lock::Timeout=$lock_timeout_s -o Dpkg::Options::=--force-confold "$@" </dev/null >"$log" 2>&1; do
+    if ! grep -q 'Could not get lock\|Unable to lock' "$log" || [ $SECONDS -ge $deadline ]; then
+      tail -n 20 "$log" >&2
+      rm -f "$log"
+      return 1
+    fi
+    sleep 1
+  done
+  rm -f "$log"
+}
+
+say() { echo "setup: $*" >&2; }
+fail() {
+  echo "setup: $*" >&2
+  exit 1
+}
+
+main "$@"
