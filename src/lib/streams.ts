@@ -1,0 +1,69 @@
+import { createHash } from "node:crypto";
+import { Readable, type Transform } from "node:stream";
+import { pipeline } from "node:stream/promises";
+
+export type Bytes = AsyncIterable<Uint8Array>;
+
+/** The bytes of `source` in pieces of exactly `size`, the last one shorter; none is empty. */
+export async function* chunksOf(source: Bytes, size: number): AsyncGenerator<Buffer> {
+  let parts: Uint8Array[] = [];
+  let held = 0;
+  for await (const piece of source) {
+    parts.push(piece);
+    held += piece.length;
+    if (held < size) continue;
+    const bytes = Buffer.concat(parts, held);
+    let offset = 0;
+    for (; held - offset >= size; offset += size) yield bytes.subarray(offset, offset + size);
+    parts = offset < held ? [bytes.subarray(offset)] : [];
+    held -= offset;
+  }
+  if (held > 0) yield Buffer.concat(parts, held);
+}
+
+export interface Tally {
+  bytes: number;
+  /** Hex; known when the source has ended. */
+  sha256: string;
+}
+
+/** Passes `source` on and tallies it; the tally is final only once the source has ended. */
+export function tallied(source: Bytes): { stream: Bytes; tally: () => Tally } {
+  const hash = createHash("sha256");
+  let bytes = 0;
+  let sha256: string | undefined;
+  async function* pass(): AsyncGenerator<Uint8Array> {
+    for await (const piece of source) {
+      hash.update(piece);
+      bytes += piece.length;
+      yield piece;
+    }
+    sha256 = hash.digest("hex");
+  }
+  const tally = () => {
+    if (sha256 === undefined) throw new Error("the tally of a stream was read before its end");
+    return { bytes, sha256 };
+  };
+  return { stream: pass(), tally };
+}
+
+/** `source` through a Node transform; a failure of either end fails the other. */
+export async function* through(source: Bytes, transform: Transform): AsyncGenerator<Uint8Array> {
+  const done = pipeline(source, transform);
+  // The same failure reaches the reader through the transform; without this it would also count as unhandled.
+  done.catch(() => undefined);
+  yield* transform;
+  await done;
+}
+
+/** A Node stream of `source`; destroying it stops the source, a failing source fails it. */
+export function readable(source: Bytes): Readable {
+  return Readable.from(source, { objectMode: false, highWaterMark: 256 * 1024 });
+}
+
+/** All bytes of `source`, which must fit in memory. */
+export async function collect(source: Bytes): Promise<Buffer> {
+  const parts: Uint8Array[] = [];
+  for await (const piece of source) parts.push(piece);
+  return Buffer.concat(parts);
+}

@@ -1,0 +1,93 @@
+import { promisify } from "node:util";
+import { constants, createZstdDecompress, zstdCompress } from "node:zlib";
+import { PgkitError } from "../lib/errors.ts";
+import { type Bytes, chunksOf, through } from "../lib/streams.ts";
+import { decryptAge, encryptAge } from "./age.ts";
+
+export type Encoding = "zstd" | "age";
+
+export interface Compression {
+  /** 1 to 19; negative levels are faster still. */
+  level: number;
+  /** Blocks compressed at the same time, each on a core of its own. */
+  threads: number;
+}
+
+export interface Encoder {
+  encoding: Encoding[];
+  compression: Compression;
+  recipients: readonly string[];
+}
+
+const blockBytes = 1024 * 1024;
+const compress = promisify(zstdCompress);
+
+/** Applies the encodings in their order; what comes out is read by `zstd -d` and `age -d` in the reverse order. */
+export function encode(source: Bytes, { encoding, compression, recipients }: Encoder): Bytes {
+  return encoding.reduce<Bytes>(
+    (bytes, step) => (step === "zstd" ? compressZstd(bytes, compression) : encryptAge(bytes, recipients)),
+    source,
+  );
+}
+
+/** Undoes `encode`. `where` names the object in errors, all of which are `object-corrupt` or about the identity. */
+export function decode(
+  source: Bytes,
+  encoding: readonly Encoding[],
+  identities: () => Promise<readonly string[]>,
+  where: string,
+): Bytes {
+  return encoding.reduceRight<Bytes>(
+    (bytes, step) => (step === "zstd" ? decompressZstd(bytes, where) : decryptWith(bytes, identities, where)),
+    source,
+  );
+}
+
+/**
+ * One zstd frame a block, which is how zstd's own format puts files one after the other. Node's streaming compressor
+ * cannot use threads (with `nbWorkers` set it fails with "push() after EOF" on Node 24), its one-shot one runs in the
+ * thread pool.
+ */
+async function* compressZstd(source: Bytes, { level, threads }: Compression): AsyncGenerator<Uint8Array> {
+  const params = { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_checksumFlag]: 1 };
+  const underWay: Promise<Buffer>[] = [];
+  let blocks = 0;
+  try {
+    for await (const block of chunksOf(source, blockBytes)) {
+      blocks++;
+      underWay.push(compress(block, { params }));
+      const first = underWay.length > threads ? underWay.shift() : undefined;
+      if (first !== undefined) yield await first;
+    }
+    if (blocks === 0) underWay.push(compress(Buffer.alloc(0), { params }));
+    for (let first = underWay.shift(); first !== undefined; first = underWay.shift()) yield await first;
+  } finally {
+    await Promise.allSettled(underWay);
+  }
+}
+
+async function* decompressZstd(source: Bytes, where: string): AsyncGenerator<Uint8Array> {
+  try {
+    // Larger output chunks are slower: each is a fresh buffer, and its pages fault in.
+    yield* through(source, createZstdDecompress({ chunkSize: 256 * 1024 }));
+  } catch (cause) {
+    if (!isZlibError(cause)) throw cause;
+    throw new PgkitError("object-corrupt", `${where} is damaged: zstd cannot read it (${cause.message})`, {
+      hint: "restore from another backup; pgkit verify tells which are whole",
+      cause,
+    });
+  }
+}
+
+async function* decryptWith(
+  source: Bytes,
+  identities: () => Promise<readonly string[]>,
+  where: string,
+): AsyncGenerator<Uint8Array> {
+  yield* decryptAge(source, await identities(), where);
+}
+
+function isZlibError(error: unknown): error is Error {
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  return code.startsWith("ZSTD_") || code.startsWith("Z_");
+}

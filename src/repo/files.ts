@@ -1,0 +1,195 @@
+import { createHash } from "node:crypto";
+import { PgkitError } from "../lib/errors.ts";
+import { type Bytes, collect, readable, type Tally, tallied } from "../lib/streams.ts";
+import type { ObjectStore, SignalOption } from "../store/store.ts";
+import { ageMagic } from "./age.ts";
+import { decode, type Encoding, encode } from "./encoding.ts";
+import { volumeKey } from "./layout.ts";
+import type { Manifest, StoredFile, Volume } from "./manifest.ts";
+import type { Repository, RepositoryReader } from "./repository.ts";
+
+export type FileProof = Manifest["proof"];
+
+export interface NewFile extends Pick<StoredFile, "name" | "role"> {
+  /** True where the bytes are compressed already, so that a second time would only cost. */
+  compressed?: boolean;
+  retainUntil?: Date | undefined;
+}
+
+/**
+ * Encodes and stores `source` under `folder`, volume by volume, and proves every volume: by the checksum that the store
+ * computed, else by reading it back. With recipients set, it fails rather than store anything that is not age's. The
+ * file counts for nothing until a manifest names it; what a failure leaves behind is garbage that prune collects.
+ */
+export async function writeFile(
+  repository: Repository,
+  folder: string,
+  file: NewFile,
+  source: Bytes,
+  { signal, onBytes }: SignalOption & { onBytes?: (bytes: number) => void } = {},
+): Promise<{ file: StoredFile; proof: FileProof }> {
+  const encoding = encodingOf(repository, file);
+  const name = `${file.name}${encoding.map((step) => (step === "zstd" ? ".zst" : ".age")).join("")}`;
+  const plain = tallied(source);
+  const encoded = encode(plain.stream, { ...repository, encoding });
+  const volumes: Volume[] = [];
+  let proof: FileProof = "store-checksum";
+  for await (const part of volumesOf(encoded, repository.volumeBytes)) {
+    const key = volumeKey(folder, name, volumes.length + 1);
+    const encrypted = encoding.includes("age") && volumes.length === 0;
+    const written = await writeVolume(repository.store, key, part, { encrypted, signal, onBytes, ...retention(file) });
+    volumes.push(written.volume);
+    if (!written.proven) proof = "read-back";
+  }
+  const { bytes: plainBytes, sha256: plainSha256 } = plain.tally();
+  return { file: { name: file.name, role: file.role, encoding, plainBytes, plainSha256, volumes }, proof };
+}
+
+/**
+ * The file's own bytes, decoded. The stream fails with `object-corrupt` when a stored byte was changed or is missing,
+ * and never just ends early: what was read counts only once it has ended.
+ */
+export async function* readFile(
+  repository: RepositoryReader,
+  file: StoredFile,
+  options: SignalOption = {},
+): AsyncGenerator<Uint8Array> {
+  const where = `${file.volumes[0]?.key ?? file.name} in ${repository.where}`;
+  const stored = readVolumes(repository, file, options);
+  const plain = tallied(decode(stored, file.encoding, repository.identities, where));
+  yield* plain.stream;
+  const { bytes, sha256 } = plain.tally();
+  if (bytes === file.plainBytes && sha256 === file.plainSha256) return;
+  throw damaged(where, `it decodes to ${bytes} bytes of sha256 ${sha256}`, `${file.plainBytes} of ${file.plainSha256}`);
+}
+
+/** The stored bytes of a file, volume after volume, each checked against the manifest. */
+export async function* readVolumes(
+  { store, where }: RepositoryReader,
+  file: StoredFile,
+  options: SignalOption = {},
+): AsyncGenerator<Uint8Array> {
+  for (const { key, storedBytes, sha256 } of file.volumes) {
+    const volume = tallied(await store.get(key, options));
+    yield* volume.stream;
+    compare(volume.tally(), { bytes: storedBytes, sha256 }, `${key} in ${where}`);
+  }
+}
+
+export function storedBytesOf(files: readonly StoredFile[]): number {
+  return files.flatMap((file) => file.volumes).reduce((sum, volume) => sum + volume.storedBytes, 0);
+}
+
+function encodingOf({ recipients }: Repository, { compressed = false }: NewFile): Encoding[] {
+  return [...(compressed ? [] : ["zstd" as const]), ...(recipients.length > 0 ? ["age" as const] : [])];
+}
+
+function retention({ retainUntil }: NewFile): { retainUntil?: Date } {
+  return retainUntil === undefined ? {} : { retainUntil };
+}
+
+interface VolumeOptions extends SignalOption {
+  encrypted: boolean;
+  onBytes?: ((bytes: number) => void) | undefined;
+  retainUntil?: Date;
+}
+
+async function writeVolume(
+  store: ObjectStore,
+  key: string,
+  part: Bytes,
+  { encrypted, onBytes, ...options }: VolumeOptions,
+): Promise<{ volume: Volume; proven: boolean }> {
+  const sent = tallied(encrypted ? startsEncrypted(part, key) : part);
+  const body = readable(onBytes === undefined ? sent.stream : watched(sent.stream, onBytes));
+  const stored = await store.put(key, body, options);
+  const tally = sent.tally();
+  if (!stored.proven) await readBack(store, key, tally, encrypted, options);
+  return { volume: { key, storedBytes: tally.bytes, sha256: tally.sha256 }, proven: stored.proven };
+}
+
+async function readBack(
+  store: ObjectStore,
+  key: string,
+  sent: Tally,
+  encrypted: boolean,
+  { signal }: SignalOption,
+): Promise<void> {
+  const back = await store.get(key, { signal });
+  const stored = tallied(encrypted ? startsEncrypted(back, key) : back);
+  for await (const _ of stored.stream);
+  compare(stored.tally(), sent, `${key} in ${store.where}`);
+}
+
+/** Passes on only what starts as an age file does: a backup that should be encrypted is never stored in the clear. */
+async function* startsEncrypted(source: Bytes, key: string): AsyncGenerator<Uint8Array> {
+  let head: Buffer | undefined = Buffer.alloc(0);
+  for await (const piece of source) {
+    if (head !== undefined) head = Buffer.concat([head, piece.subarray(0, ageMagic.length)]);
+    if (head !== undefined && head.length >= ageMagic.length) {
+      if (!head.toString("latin1").startsWith(ageMagic)) {
+        throw new PgkitError("bug", `${key} was about to be stored without encryption`);
+      }
+      head = undefined;
+    }
+    yield piece;
+  }
+}
+
+async function* watched(source: Bytes, onBytes: (bytes: number) => void): AsyncGenerator<Uint8Array> {
+  for await (const piece of source) {
+    onBytes(piece.length);
+    yield piece;
+  }
+}
+
+/** `source` cut into streams of at most `volumeBytes`; one empty stream for an empty source. Take them in turn. */
+async function* volumesOf(source: Bytes, volumeBytes: number): AsyncGenerator<Bytes> {
+  const iterator = source[Symbol.asyncIterator]();
+  let next = await iterator.next();
+  let rest: Uint8Array | undefined = next.done === true ? undefined : next.value;
+  async function* volume(): AsyncGenerator<Uint8Array> {
+    for (let room = volumeBytes; rest !== undefined && room > 0; ) {
+      const piece: Uint8Array = rest.subarray(0, room);
+      room -= piece.length;
+      yield piece;
+      if (piece.length < rest.length) {
+        rest = rest.subarray(piece.length);
+      } else {
+        next = await iterator.next();
+        rest = next.done === true ? undefined : next.value;
+      }
+    }
+  }
+  try {
+    do yield volume();
+    while (rest !== undefined);
+  } finally {
+    await iterator.return?.();
+  }
+}
+
+function compare(found: Tally, wanted: Tally, where: string): void {
+  if (found.bytes === wanted.bytes && found.sha256 === wanted.sha256) return;
+  throw damaged(where, `${found.bytes} bytes of sha256 ${found.sha256}`, `${wanted.bytes} of ${wanted.sha256}`);
+}
+
+function damaged(where: string, found: string, wanted: string): PgkitError {
+  return new PgkitError("object-corrupt", `${where} is damaged: found ${found}, expected ${wanted}`, {
+    hint: "restore from another backup; pgkit verify tells which are whole",
+  });
+}
+
+/** The sha256 of small bytes, in hex. */
+export function sha256Of(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+/** A small file's bytes. */
+export async function readSmallFile(
+  repository: RepositoryReader,
+  file: StoredFile,
+  options: SignalOption = {},
+): Promise<Buffer> {
+  return collect(readFile(repository, file, options));
+}

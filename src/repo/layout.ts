@@ -1,0 +1,62 @@
+import { compactTime } from "../lib/time.ts";
+
+/**
+ * Every key of a repository is spelled here and nowhere else. What each holds and which promises hold between them is
+ * written in `docs/repository-format.md`.
+ */
+export const identityKey = "pgkit.json";
+export const guideKey = "RESTORE.md";
+export const manifestPrefix = "backups/";
+export const filesPrefix = "files/";
+export const keepPrefix = "keeps/";
+export const auditPrefix = "audit/";
+
+/** A backup exists when, and only when, this object does. */
+export function manifestKey(instance: string, id: string): string {
+  return `${manifestPrefix}${instance}/${id}.json`;
+}
+
+/** The id in a manifest's key, `undefined` for a key that is no manifest's. */
+export function manifestIdentity(key: string): { instance: string; id: string } | undefined {
+  const match = /^backups\/([^/]+)\/([^/]+)\.json$/.exec(key);
+  const [, instance, id] = match ?? [];
+  return instance === undefined || id === undefined ? undefined : { instance, id };
+}
+
+/** The folder of a backup's files; all in it is garbage until the manifest exists. */
+export function backupFolder(instance: string, id: string): string {
+  return `${filesPrefix}${instance}/${id}/`;
+}
+
+/** The backup that a file belongs to, `undefined` for a key that is no backup's file. */
+export function fileOwner(key: string): { instance: string; id: string } | undefined {
+  const [, instance, id] = /^files\/([^/]+)\/([^/]+)\/./.exec(key) ?? [];
+  return instance === undefined || id === undefined ? undefined : { instance, id };
+}
+
+/** The nth volume (from 1) of a file; the volumes of one file sort in order, so that `cat` puts them together. */
+export function volumeKey(folder: string, name: string, volume: number): string {
+  return volume === 1 ? `${folder}${name}` : `${folder}${name}.volume${String(volume).padStart(4, "0")}`;
+}
+
+/** A pin: the backup is not pruned while this object says so. */
+export function keepKey(instance: string, id: string): string {
+  return `${keepPrefix}${instance}/${id}.json`;
+}
+
+export function leaseKey(name: string): string {
+  return `leases/${name}.json`;
+}
+
+export function auditKey(time: Date, unique: string): string {
+  return `${auditPrefix}${time.toISOString().slice(0, 7).replace("-", "/")}/${compactTime(time)}-${unique}.json`;
+}
+
+/**
+ * `litellm-20261121T020000Z-3f9a`: readable, sorted by time within a database, unique by its last part. A database may
+ * have any name, so what a key may not hold becomes `_`; the manifest holds the exact name.
+ */
+export function backupId(subject: string, time: Date, unique: string): string {
+  const slug = subject.replaceAll(/[^A-Za-z0-9_.-]/g, "_").slice(0, 40);
+  return `${slug.replace(/^[.-]+/, "_") || "_"}-${compactTime(time)}-${unique}`;
+}
