@@ -12,9 +12,10 @@ export interface ObjectReader {
   readonly where: string;
   /**
    * The bytes of an object, or of an inclusive byte range of it. A body that is cut fails the stream with
-   * `store-failed`: it never just ends. Fails with `object-missing` only where the store said that it is not there.
+   * `store-failed`: it never just ends. A range that begins at or past the end is empty. Fails with `object-missing` only
+   * where the store said that it is not there. The caller reads the body to its end or destroys it.
    */
-  get(key: string, options?: GetOptions): Promise<Readable>;
+  get(key: string, options?: GetOptions): Promise<ObjectBody>;
   /** What is known of an object; `undefined` only where the store said that it is not there. */
   head(key: string, options?: SignalOption): Promise<ObjectInfo | undefined>;
   /** Every object whose key starts with `prefix` (any string, not only a folder), in byte order of keys, across pages. */
@@ -25,14 +26,38 @@ export interface ObjectStore extends ObjectReader {
   /**
    * Stores all of `body` or nothing: a body that fails, a signal or a cut connection leaves the key as it was. With
    * `when: "absent"` fails with `condition-failed` if the key exists; with an etag, if it is another one. A store
-   * that cannot keep the condition fails with `store-unsupported` and writes nothing.
+   * that cannot keep the condition fails with `store-unsupported` and writes nothing. A body that fails, fails `put`
+   * with its own error; when `put` fails, `body` is destroyed.
    */
   put(key: string, body: Readable | Uint8Array, options?: PutOptions): Promise<StoredObject>;
   /** Removes objects. A missing key is not an error. Fails with `store-denied` when one is under retention. */
   delete(keys: readonly string[], options?: SignalOption): Promise<void>;
   /** What this store really does, probed once a process by writing under `probe/` and cleaned up after. */
   capabilities(options?: SignalOption): Promise<StoreCapabilities>;
+  /** Unfinished uploads; left out where the store keeps none, or removes them itself. */
+  readonly uploads?: StrayUploads | undefined;
 }
+
+/** What runs that were killed left behind: invisible to `list`, yet it takes space and, with S3, costs money. */
+export interface StrayUploads {
+  /** Unfinished uploads, also those of runs under way, in no order. */
+  list(options?: UploadsOptions): AsyncIterable<StrayUpload>;
+  /** Removes those begun before `olderThan`; gives how many they were. */
+  abort(olderThan: Date, options?: UploadsOptions): Promise<number>;
+}
+
+export interface UploadsOptions extends SignalOption {
+  /** Only uploads to keys that start so; a folder does not know the keys of its leftovers and ignores this. */
+  prefix?: string | undefined;
+}
+
+export interface StrayUpload {
+  key: string;
+  startedAt: Date;
+}
+
+/** The bytes of an object as they arrive, and which version of it they are. */
+export type ObjectBody = Readable & { readonly etag: string };
 
 export type Condition = "absent" | { etag: string };
 
@@ -42,18 +67,20 @@ export interface SignalOption {
 
 export interface GetOptions extends SignalOption {
   /** First and last byte, both inclusive, counted from 0; the last may lie past the end. */
-  range?: { first: number; last: number };
+  range?: { first: number; last: number } | undefined;
+  /** Fails with `condition-failed` when the object is another version by now. */
+  etag?: string | undefined;
 }
 
 export interface ListOptions extends SignalOption {
   /** Only keys greater than this one. */
-  after?: string;
+  after?: string | undefined;
 }
 
 export interface PutOptions extends SignalOption {
-  when?: Condition;
+  when?: Condition | undefined;
   /** Object lock: the store must refuse to remove the object before this moment. */
-  retainUntil?: Date;
+  retainUntil?: Date | undefined;
 }
 
 export interface ObjectInfo {

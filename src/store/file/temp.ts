@@ -1,0 +1,56 @@
+import { randomInt, randomUUID } from "node:crypto";
+import { type FileHandle, open, readdir, stat, unlink } from "node:fs/promises";
+import { join } from "node:path";
+import { unlessAbsent } from "./errors.ts";
+import { makeFolder, workFolder } from "./folders.ts";
+import { formatOwner, type Owner, parseOwner, stateOf } from "./owner.ts";
+
+const dayMs = 24 * 60 * 60 * 1000;
+
+export interface TempFile {
+  path: string;
+  handle: FileHandle;
+}
+
+/** A new file that no list shows, readable by its owner alone. The caller closes it, and renames or unlinks it. */
+export async function createTemp(root: string, self: Owner): Promise<TempFile> {
+  await makeFolder(join(root, workFolder));
+  const path = join(root, workFolder, `temp.${formatOwner(self)}.${randomUUID()}`);
+  return { path, handle: await open(path, "wx", 0o600) };
+}
+
+/**
+ * Moves the file's time back by a random part of a millisecond. File systems stamp in steps of several milliseconds and
+ * use inodes again, so that two versions written at once could otherwise look like one.
+ */
+export async function makeTimeUnique(handle: FileHandle): Promise<void> {
+  const { atimeMs, mtimeMs } = await handle.stat();
+  await handle.utimes(atimeMs / 1000, (Math.floor(mtimeMs) - randomInt(1000) / 1000) / 1000);
+}
+
+export interface StrayTemp {
+  path: string;
+  modifiedAt: Date;
+}
+
+/** Temp files, except those of processes of this machine that are still running. */
+export async function strayTemps(root: string, self: Owner): Promise<StrayTemp[]> {
+  const folder = join(root, workFolder);
+  const strays: StrayTemp[] = [];
+  for (const name of (await unlessAbsent(readdir(folder))) ?? []) {
+    const [kind, owner = ""] = name.split(".");
+    const maker = parseOwner(owner);
+    if (kind !== "temp" || maker === undefined || (await stateOf(maker, self)) === "alive") continue;
+    const path = join(folder, name);
+    const found = await unlessAbsent(stat(path));
+    if (found !== undefined) strays.push({ path, modifiedAt: found.mtime });
+  }
+  return strays;
+}
+
+/** Removes what killed runs left more than a day before `now`, which is the file system's own time. */
+export async function sweepTemps(root: string, self: Owner, now: Date): Promise<void> {
+  for (const stray of await strayTemps(root, self)) {
+    if (now.getTime() - stray.modifiedAt.getTime() > dayMs) await unlessAbsent(unlink(stray.path));
+  }
+}
