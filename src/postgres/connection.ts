@@ -38,6 +38,12 @@ const parameterVariables: Readonly<Record<string, string>> = {
   application_name: "PGAPPNAME",
 };
 
+/** Every variable that tells libpq where to connect; `PGPASSFILE` stays the user's. */
+export const libpqVariables: readonly string[] = [
+  ...Object.values(parameterVariables).filter((name) => name !== "PGPASSFILE"),
+  ...["PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGPASSWORD", "PGSSLMODE", "PGREQUIREPEER"],
+];
+
 /** Parses `postgresql://user@host:port/database?sslmode=...`, also with several hosts. Fails with `config`. */
 export function parseConnection(url: string, password: Secret | undefined): Connection {
   const match = /^postgres(?:ql)?:\/\/(?:([^@/?]*)@)?([^/?]*)(?:\/([^?]*))?(?:\?(.*))?$/.exec(url);

@@ -1,0 +1,150 @@
+import { join } from "node:path";
+import type { Writable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { ExecaError, execa } from "execa";
+import { type ErrorCode, PgkitError } from "../lib/errors.ts";
+import { type Bytes, readable } from "../lib/streams.ts";
+import { addressOf, type Connection, libpqEnvironment, libpqVariables } from "./connection.ts";
+import type { Programs } from "./programs.ts";
+
+/** Which programs to run against which database. */
+export interface ToolTarget {
+  programs: Programs;
+  connection: Connection;
+  database: string;
+  applicationName?: string;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * What a program writes to its output. The stream ends only after the program has exited 0; otherwise it fails, so that
+ * a dump that died half-way cannot look like a whole one. Leaving the stream early ends the program.
+ */
+export async function* toolOutput(
+  target: ToolTarget,
+  program: string,
+  args: readonly string[],
+): AsyncGenerator<Buffer> {
+  const subprocess = start(target, program, args, "ignore");
+  try {
+    yield* subprocess.readable({ binary: true, preserveNewlines: true });
+  } catch (error) {
+    throw toolError(error, target, program);
+  } finally {
+    subprocess.kill();
+  }
+}
+
+/**
+ * Feeds `input` to a program and waits for its exit; gives its output as text. A source that fails kills the program
+ * before it could take the end of what it got for the end of the input.
+ */
+export async function toolInput(
+  target: ToolTarget,
+  program: string,
+  args: readonly string[],
+  input: Bytes,
+): Promise<string> {
+  const subprocess = start(target, program, args, "pipe");
+  const source = killingOnFailure(input, () => subprocess.kill("SIGKILL"));
+  const fed = pipeline(readable(source), subprocess.stdin as Writable).then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  const [exit, feedError] = await Promise.all([settled(subprocess), fed]);
+  // The source's own failure says more than the program's death by our hand; EPIPE says less than its last words.
+  if (feedError !== undefined && !isBrokenPipe(feedError)) throw feedError;
+  if (exit instanceof Error) throw toolError(exit, target, program);
+  if (feedError !== undefined) throw toolError(feedError, target, program);
+  return exit;
+}
+
+/** Runs a program that reads no input; gives its output as text. */
+export async function runTool(target: ToolTarget, program: string, args: readonly string[]): Promise<string> {
+  const exit = await settled(start(target, program, args, "ignore"));
+  if (exit instanceof Error) throw toolError(exit, target, program);
+  return exit;
+}
+
+function start(target: ToolTarget, program: string, args: readonly string[], stdin: "ignore" | "pipe") {
+  const { programs, connection, database, applicationName = "pgkit", signal } = target;
+  const environment = libpqEnvironment(connection, database, applicationName);
+  return execa(join(programs.binDir, program), args, {
+    // Our own environment's libpq variables, such as a PGSERVICE, must not lead a program to another server.
+    env: { ...Object.fromEntries(libpqVariables.map((name) => [name, undefined])), ...environment, LC_ALL: "C" },
+    stdin,
+    stdout: "pipe",
+    stderr: "pipe",
+    stripFinalNewline: false,
+    encoding: "utf8",
+    buffer: { stdout: stdin === "pipe" || program === "psql", stderr: true },
+    maxBuffer: { stderr: 1024 * 1024, stdout: 64 * 1024 * 1024 },
+    ...(signal === undefined ? {} : { cancelSignal: signal }),
+  });
+}
+
+async function settled(subprocess: ReturnType<typeof start>): Promise<string | Error> {
+  try {
+    const { stdout } = await subprocess;
+    return typeof stdout === "string" ? stdout : "";
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error));
+  }
+}
+
+async function* killingOnFailure(source: Bytes, kill: () => void): AsyncGenerator<Uint8Array> {
+  try {
+    yield* source;
+  } catch (error) {
+    kill();
+    throw error;
+  }
+}
+
+function isBrokenPipe(error: unknown): boolean {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  return code === "EPIPE" || code === "ERR_STREAM_PREMATURE_CLOSE" || code === "ECONNRESET";
+}
+
+/** A program's failure, by its last words: execa's own message would repeat its arguments. */
+function toolError(error: unknown, { connection, database, signal }: ToolTarget, program: string): unknown {
+  if (signal?.aborted === true) return signal.reason;
+  if (!(error instanceof ExecaError)) return error;
+  const words = lastWords(error);
+  const code = codeFor(words);
+  const how = error.signal === undefined ? `exit status ${error.exitCode}` : `killed by ${error.signal}`;
+  const message = `${program} for database ${database} on ${addressOf(connection)} failed (${how}): ${words}`;
+  return new PgkitError(code, message, { hint: hints[code] ?? "see the server's log around this moment" });
+}
+
+function lastWords(error: ExecaError): string {
+  if (typeof error.stderr !== "string" || error.stderr.trim() === "") return error.originalMessage ?? "it said nothing";
+  const lines = error.stderr.trim().split("\n");
+  const errors = lines.filter((line) => /error|fatal|panic|detail|hint/i.test(line));
+  return (errors.length > 0 ? errors : lines).slice(-4).join(" | ");
+}
+
+function codeFor(words: string): ErrorCode {
+  if (
+    /password authentication failed|no pg_hba.conf entry|no password supplied|permission denied|must be (owner|superuser|member)/.test(
+      words,
+    )
+  ) {
+    return "postgres-denied";
+  }
+  if (/No space left on device|could not extend file/.test(words)) return "disk-full";
+  if (
+    /connection to server .* failed|server closed the connection|terminating connection|could not (connect|receive data)|the database system is/.test(
+      words,
+    )
+  ) {
+    return "postgres-unreachable";
+  }
+  return "tool-failed";
+}
+
+const hints: Partial<Record<ErrorCode, string>> = {
+  "postgres-denied": "grant the backup's user what is missing; pgkit check names it",
+  "postgres-unreachable": "is the server up? run it again when it is",
+  "disk-full": "free space on the server's disk, then run it again",
+};
