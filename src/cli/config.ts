@@ -1,0 +1,122 @@
+import type { Secret } from "../lib/secret.ts";
+
+/** The whole configuration: flags over environment over file over defaults, checked. */
+export interface Config {
+  /** The file it was read from; `undefined` when there is none. */
+  readonly file: string | undefined;
+  /** At least one; the first is the one that restores read from. */
+  readonly repositories: readonly RepositoryConfig[];
+  /** In the order of the file, by name. Never empty: without any in the file, `PG*` gives the one named `default`. */
+  readonly instances: ReadonlyMap<string, InstanceConfig>;
+  readonly applications: ReadonlyMap<string, ApplicationConfig>;
+  readonly compression: { readonly level: number; readonly threads: number };
+  readonly lease: LeaseConfig;
+  /** Folders with PostgreSQL's programs that are looked into before the usual ones. */
+  readonly postgresBin: readonly string[];
+  readonly timeZone: string;
+}
+
+export interface RepositoryConfig {
+  readonly name: string;
+  /** Holds no credential. */
+  readonly url: string;
+  readonly storage: StorageConfig;
+  readonly encryption: EncryptionConfig;
+  /** A file is stored in volumes of at most so many bytes. */
+  readonly volumeBytes: number;
+  /** Files are under object lock for so long; `undefined` for no lock. */
+  readonly objectLockMs: number | undefined;
+}
+
+export interface EncryptionConfig {
+  /** Nothing is encrypted when this is empty. */
+  readonly recipients: readonly string[];
+  readonly identityFile: string | undefined;
+}
+
+export interface InstanceConfig {
+  readonly name: string;
+  /** `postgresql://user@host:port/database?...`; never holds a password. */
+  readonly url: string;
+  /** Where the password comes from; `undefined`: the password file, or none is needed. */
+  readonly passwordFrom: PasswordSource | undefined;
+  /** Patterns of `*` and `?`; `include: undefined` is every database but the templates. */
+  readonly databases: { readonly include: readonly string[] | undefined; readonly exclude: readonly string[] };
+  /** Connections that backups may hold on the server at once. */
+  readonly connections: number;
+  /** Parallel jobs inside one big database. */
+  readonly jobs: number;
+  readonly schedule: ScheduleConfig;
+  readonly retention: { readonly logical: RetentionRules; readonly base: RetentionRules };
+  readonly objectives: { readonly rpoMs: number | undefined; readonly rtoMs: number | undefined };
+}
+
+export type PasswordSource =
+  | { readonly type: "known"; readonly password: Secret }
+  | { readonly type: "env"; readonly variable: string }
+  | { readonly type: "file"; readonly path: string }
+  | { readonly type: "secret"; readonly secret: SecretReference };
+
+/** A key of a Kubernetes Secret. */
+export interface SecretReference {
+  readonly namespace: string;
+  readonly name: string;
+  readonly key: string;
+}
+
+export interface ScheduleConfig {
+  readonly logical: string | undefined;
+  readonly base: string | undefined;
+  readonly timeZone: string;
+  readonly graceMs: number;
+}
+
+/** A backup is kept when one rule keeps it; where no rule is given at all, every backup is. */
+export interface RetentionRules {
+  readonly keepLast?: number;
+  readonly keepHourly?: number;
+  readonly keepDaily?: number;
+  readonly keepWeekly?: number;
+  readonly keepMonthly?: number;
+  readonly keepYearly?: number;
+  readonly windowMs?: number;
+}
+
+export interface ApplicationConfig {
+  readonly name: string;
+  readonly database: string;
+  readonly instance: string;
+  readonly dedicated: string | undefined;
+  readonly switch: SwitchConfig;
+}
+
+/** What points an application at its database; any number of them, all switched by a move. */
+export interface SwitchConfig {
+  readonly secret?: { readonly namespace: string; readonly name: string; readonly keys: EndpointKeys };
+  readonly pgbouncer?: {
+    /** Without its password. */
+    readonly admin: string;
+    readonly password: Secret | undefined;
+    readonly databases: readonly string[];
+    readonly configFile: string | undefined;
+  };
+  readonly haproxy?: { readonly socket: string; readonly backend: string; readonly server: string };
+  readonly envFile?: { readonly path: string; readonly keys: EndpointKeys };
+  readonly command?: readonly string[];
+}
+
+/** Under which key each part of an endpoint stands. */
+export type EndpointKeys = {
+  readonly [Part in "url" | "host" | "port" | "user" | "password" | "database"]?: string;
+};
+
+export interface LeaseConfig {
+  /** After this long without renewal another run may take the lease. */
+  readonly ttlMs: number;
+  /** How long to wait for another run to give the lease back. */
+  readonly waitMs: number;
+}
+
+export interface StorageConfig {
+  readonly [key: string]: unknown;
+}

@@ -1,0 +1,77 @@
+import { PgkitError } from "../lib/errors.ts";
+import { nearest } from "../lib/nearest.ts";
+import { inZone, parseTime } from "../lib/parse-time.ts";
+import type { Report } from "../lib/report.ts";
+import type { SecretVault } from "../lib/secret.ts";
+import type { Clock } from "../lib/time.ts";
+import type { CommandContext, ReadSecret } from "./command.ts";
+import type { Config, InstanceConfig } from "./config.ts";
+import { askFirst } from "./confirm.ts";
+import { connectionTo } from "./password.ts";
+import type { Output, Streams } from "./render.ts";
+import { storesOf } from "./repositories.ts";
+
+export interface ContextInput {
+  readonly version: string;
+  readonly config: Config;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** That of `--instance`. */
+  readonly instance: string | undefined;
+  readonly dryRun: boolean;
+  readonly yes: boolean;
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+  readonly report: Report;
+  readonly out: Output;
+  readonly streams: Streams;
+  readonly vault: SecretVault;
+  readonly readSecret: ReadSecret;
+}
+
+export function commandContext(input: ContextInput): CommandContext {
+  const { config, clock, report } = input;
+  return {
+    version: input.version,
+    report,
+    clock,
+    signal: input.signal,
+    out: input.out,
+    env: input.env,
+    config,
+    instance: (name = input.instance) => oneInstance(config, name),
+    instances: (name = input.instance) =>
+      name === undefined ? [...config.instances.values()] : [oneInstance(config, name)],
+    connection: (instance) => connectionTo(instance, input),
+    ...storesOf(input),
+    time: (text) => readTime(text, input),
+    confirm: (does) => askFirst(does, input),
+  };
+}
+
+function oneInstance({ instances, file }: Config, name: string | undefined): InstanceConfig {
+  const names = [...instances.keys()];
+  const known = `there are: ${names.join(", ")}`;
+  if (name !== undefined) {
+    const found = instances.get(name);
+    if (found !== undefined) return found;
+    const close = nearest(name, names);
+    throw new PgkitError("usage", `there is no instance '${name}' in ${file ?? "the environment"}`, {
+      hint: close === undefined ? known : `did you mean '${close}'? ${known}`,
+    });
+  }
+  const [only, ...others] = instances.values();
+  if (only !== undefined && others.length === 0) return only;
+  throw new PgkitError("usage", "there are several instances: say which one by --instance", { hint: known });
+}
+
+function readTime(text: string, { config, clock, report }: ContextInput): ReturnType<CommandContext["time"]> {
+  const { timeZone } = config;
+  const moment = parseTime(text, { now: clock.now(), timeZone });
+  if ("wrong" in moment) throw new PgkitError("usage", `the time '${text}' ${moment.wrong}`);
+  if (moment.assumedZone !== undefined) {
+    const local = timeZone === "UTC" ? "" : ` (${inZone(moment.time, timeZone)})`;
+    const message = `'${text}' is read in the time zone ${timeZone}: ${moment.exact}${local}`;
+    report({ type: "note", message });
+  }
+  return moment;
+}

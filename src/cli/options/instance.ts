@@ -1,0 +1,103 @@
+import { option } from "./option.ts";
+import * as value from "./values.ts";
+
+const instance = "instances.*";
+
+/** What the file says of each instance. */
+export const instanceOptions = {
+  url: option(value.postgresUrl, {
+    key: `${instance}.url`,
+    secret: true,
+    doc: "where the server is, with the TLS settings of libpq (sslmode, sslrootcert, sslcert, sslkey); a password in it is never printed",
+  }),
+  passwordEnv: option(value.text, {
+    key: `${instance}.passwordFrom.env`,
+    doc: "environment variable that holds the password",
+  }),
+  passwordFile: option(value.path, {
+    key: `${instance}.passwordFrom.file`,
+    doc: "file that holds the password; a line end after it does not count",
+  }),
+  passwordSecretNamespace: option(value.text, {
+    key: `${instance}.passwordFrom.secret.namespace`,
+    doc: "namespace of the Kubernetes Secret that holds the password",
+  }),
+  passwordSecretName: option(value.text, { key: `${instance}.passwordFrom.secret.name`, doc: "name of that Secret" }),
+  passwordSecretKey: option(value.text, { key: `${instance}.passwordFrom.secret.key`, doc: "key in that Secret" }),
+  include: option(value.listOf(value.text), {
+    key: `${instance}.databases.include`,
+    defaultDoc: "every database but the templates",
+    doc: "patterns (`*` and `?`) of the databases to back up",
+  }),
+  exclude: option(value.listOf(value.text), {
+    key: `${instance}.databases.exclude`,
+    default: [],
+    doc: "patterns of databases to leave out",
+  }),
+  connections: option(value.wholeNumber(1, 1000), {
+    key: `${instance}.connections`,
+    default: 4,
+    doc: "connections that backups may hold on the server at once",
+  }),
+  jobs: option(value.wholeNumber(1, 64), {
+    key: `${instance}.jobs`,
+    default: 2,
+    doc: "parallel jobs inside one big database",
+  }),
+  scheduleLogical: option(value.cron, {
+    key: `${instance}.schedule.logical`,
+    defaultDoc: "none",
+    doc: "when logical backups start",
+  }),
+  scheduleBase: option(value.cron, {
+    key: `${instance}.schedule.base`,
+    defaultDoc: "none",
+    doc: "when base backups start",
+  }),
+  scheduleTimeZone: option(value.timeZone, {
+    key: `${instance}.schedule.timeZone`,
+    defaultDoc: "`timeZone`",
+    doc: "zone of the two cron lines",
+  }),
+  scheduleGrace: option(value.duration, {
+    key: `${instance}.schedule.grace`,
+    default: 3_600_000,
+    defaultDoc: "`1h`",
+    doc: "how long after its start a run may be missing before it is overdue",
+  }),
+  rpo: option(value.duration, {
+    key: `${instance}.objectives.rpo`,
+    defaultDoc: "none",
+    doc: "how much time of writes may be lost",
+  }),
+  rto: option(value.duration, {
+    key: `${instance}.objectives.rto`,
+    defaultDoc: "none",
+    doc: "how long a restore may take",
+  }),
+};
+
+/** What is kept of each kind of backup; a backup goes when no rule keeps it, and without rules all stay. */
+export function retentionOptions<const Kind extends "logical" | "base">(kind: Kind) {
+  const rule = (name: string, doc: string) =>
+    option(value.wholeNumber(0), { key: `${instance}.retention.${kind}.${name}`, defaultDoc: "none", doc });
+  const newest = (unit: string) => `keep the newest of each of the last so many ${unit} with a ${kind} backup`;
+  return {
+    keepLast: rule("keepLast", `keep the last so many ${kind} backups`),
+    keepHourly: rule("keepHourly", newest("hours")),
+    keepDaily: rule("keepDaily", newest("days")),
+    keepWeekly: rule("keepWeekly", newest("weeks")),
+    keepMonthly: rule("keepMonthly", newest("months")),
+    keepYearly: rule("keepYearly", newest("years")),
+    window: option(value.duration, {
+      key: `${instance}.retention.${kind}.window`,
+      defaultDoc: "none",
+      doc: `keep what is needed to restore to any moment of this long ago until now`,
+    }),
+  };
+}
+
+export const retentionLogicalOptions = retentionOptions("logical");
+export const retentionBaseOptions = retentionOptions("base");
+
+export type RetentionOptions = typeof retentionLogicalOptions | typeof retentionBaseOptions;

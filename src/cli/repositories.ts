@@ -1,0 +1,64 @@
+import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { PgkitError } from "../lib/errors.ts";
+import type { RepositorySettings } from "../repo/repository.ts";
+import type { CommandContext } from "./command.ts";
+import type { RepositoryConfig } from "./config.ts";
+import type { ContextInput } from "./context.ts";
+
+/** Opens what the configuration names; everything heavy loads when it is called. */
+export function storesOf(
+  input: ContextInput,
+): Pick<CommandContext, "openStore" | "openRepository" | "openOrCreateRepository"> {
+  const { clock, signal, dryRun } = input;
+  const openStore: CommandContext["openStore"] = async (repository) => {
+    const { fileStore } = await import("../store/file.ts");
+    const store = fileStore({ path: fileURLToPath(repository.url), clock });
+    if (!dryRun) return store;
+    const { readOnlyStore } = await import("../store/read-only.ts");
+    return readOnlyStore(store);
+  };
+  return {
+    openStore,
+    openRepository: async (repository) => {
+      const { openRepository } = await import("../repo/repository.ts");
+      return openRepository(await openStore(repository), settingsOf(repository, input), { signal });
+    },
+    openOrCreateRepository: async (repository) => {
+      const { openOrCreateRepository } = await import("../repo/repository.ts");
+      return openOrCreateRepository(await openStore(repository), settingsOf(repository, input), clock, { signal });
+    },
+  };
+}
+
+function settingsOf(repository: RepositoryConfig, input: ContextInput): RepositorySettings {
+  const { encryption } = repository;
+  return {
+    compression: { ...input.config.compression },
+    recipients: encryption.recipients,
+    identities: () => readIdentities(encryption.identityFile, input),
+    volumeBytes: repository.volumeBytes,
+    retainMs: repository.objectLockMs,
+  };
+}
+
+/** The `AGE-SECRET-KEY-...` lines of the identity file, as age itself reads it. */
+async function readIdentities(path: string | undefined, { vault }: ContextInput): Promise<readonly string[]> {
+  if (path === undefined) {
+    throw new PgkitError("identity-required", "this is encrypted, and no age identity is configured", {
+      hint: "name the file with it by encryption.identityFile or PGKIT_ENCRYPTION_IDENTITY_FILE",
+    });
+  }
+  const text = await readFile(path, "utf8").catch((cause: NodeJS.ErrnoException) => {
+    throw new PgkitError("identity-required", `the age identity file ${path} cannot be read: ${cause.code}`, { cause });
+  });
+  const lines = text.split(/\r?\n/).map((line) => line.trim());
+  const identities = lines.filter((line) => line.startsWith("AGE-SECRET-KEY-"));
+  if (identities.length === 0) {
+    throw new PgkitError("identity-required", `the age identity file ${path} holds no AGE-SECRET-KEY line`, {
+      hint: "age-keygen writes such a file; one protected by a passphrase must be decrypted first",
+    });
+  }
+  for (const identity of identities) vault.keep(identity);
+  return identities;
+}
