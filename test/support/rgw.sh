@@ -3,7 +3,7 @@
 # file, all on the loopback interface, with plain HTTP and TLS, and no data worth keeping.
 #
 #   test/support/rgw.sh start  DIR [--root]   starts it in the background; says where it is, as JSON
-#   test/support/rgw.sh run    DIR [--root]   the same, but runs until its standard input ends, and leaves nothing
+#   test/support/rgw.sh run    DIR [--root]   the same, but until its standard input ends; then DIR is removed
 #   test/support/rgw.sh status DIR            the JSON again; exit 1 when it does not run
 #   test/support/rgw.sh stop   DIR            stops it; DIR can be started again
 #
@@ -38,8 +38,8 @@ do_start() {
 # The daemons die with this shell even when it is killed; by the end of standard input it knows that nobody needs them.
 do_run() {
   keeper=(setsid setpriv --pdeathsig KILL)
-  trap 'kill_all; exit 143' TERM INT HUP
-  trap kill_all EXIT
+  trap 'exit 143' TERM INT HUP
+  trap 'kill_all; rm -rf "$dir"' EXIT
   up
   cat "$dir/server.json"
   # In the background, so that a signal is not kept waiting.
@@ -81,6 +81,10 @@ up() {
 }
 
 make_cluster() {
+  local program
+  for program in ceph-mon ceph-osd radosgw radosgw-admin ceph openssl; do
+    command -v "$program" >/dev/null || fail "$program is not installed: run scripts/setup.sh s3"
+  done
   # What a start that was cut left behind.
   rm -rf "$dir/mon" "$dir/osd" "$dir/run" "$dir"/*.log
   mkdir -p "$dir/mon" "$dir/osd" "$dir/run"
@@ -146,6 +150,9 @@ osd_pool_default_pg_autoscale_mode = off
 osd_crush_chooseleaf_type = 0
 mon_allow_pool_size_one = true
 mon_max_pg_per_osd = 1000
+# The map changes a dozen times while the pools are made, by default once a second.
+paxos_propose_interval = 0.05
+paxos_min_wait = 0.01
 mon_data = $dir/mon
 mon_cluster_log_file = $dir/cluster.ceph.log
 mon_data_avail_crit = 1
