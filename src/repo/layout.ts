@@ -44,8 +44,30 @@ export function keepKey(instance: string, id: string): string {
   return `${keepPrefix}${instance}/${id}.json`;
 }
 
-export function leaseKey(name: string): string {
-  return `leases/${name}.json`;
+/** The pin in a key of `keepKey`, `undefined` for any other key. */
+export function keepIdentity(key: string): { instance: string; id: string } | undefined {
+  const [, instance, id] = /^keeps\/([^/]+)\/([^/]+)\.json$/.exec(key) ?? [];
+  return instance === undefined || id === undefined ? undefined : { instance, id };
+}
+
+/** The terms of a lease, one object each; the highest counts. */
+export function leaseFolder(name: string): string {
+  return `leases/${name}/`;
+}
+
+export function leaseTermKey(name: string, term: number): string {
+  return `${leaseFolder(name)}${String(term).padStart(12, "0")}.json`;
+}
+
+/** The number of a lease's term, `undefined` for a key that is no term. */
+export function leaseTermOf(key: string): number | undefined {
+  const [, digits] = /^leases\/[^/]+\/(\d{12})\.json$/.exec(key) ?? [];
+  return digits === undefined ? undefined : Number(digits);
+}
+
+/** An object that is only stored to see which time the store gives it. */
+export function leaseMarkKey(name: string, unique: string): string {
+  return `${leaseFolder(name)}mark-${unique}`;
 }
 
 export function auditKey(time: Date, unique: string): string {

@@ -1,0 +1,79 @@
+import { randomUUID } from "node:crypto";
+import { PgkitError } from "../lib/errors.ts";
+import type { Report } from "../lib/report.ts";
+import { type Clock, rfc3339 } from "../lib/time.ts";
+import type { ObjectStore, SignalOption } from "../store/store.ts";
+import { leaseTermKey } from "./layout.ts";
+import {
+  describeTerm,
+  isLive,
+  type LeaseHolder,
+  type LeaseRecord,
+  type LeaseTerm,
+  latestTerm,
+  putTerm,
+  storeTime,
+  takeableAt,
+  tidyTerms,
+} from "./lease-term.ts";
+import { type HeldLease, safeUntilMs } from "./lease-upkeep.ts";
+import type { Repository } from "./repository.ts";
+
+export interface TakeOptions extends SignalOption {
+  clock: Clock;
+  holder: LeaseHolder;
+  /** How long the lease outlives a killed holder; at least `shortestLeaseMs`. */
+  ttlMs: number;
+  /** How long to wait for another holder; not at all where left out. */
+  waitMs?: number | undefined;
+  report: Report;
+}
+
+/** Takes the lease as soon as nobody holds it. Fails with `locked` when somebody still does after `waitMs`. */
+export async function takeLease(repository: Repository, name: string, options: TakeOptions): Promise<HeldLease> {
+  const { clock, report, signal, ttlMs, waitMs = 0 } = options;
+  const giveUpMs = clock.monotonicMs() + waitMs;
+  const { host, pid, command } = options.holder;
+  const since = rfc3339(clock.now());
+  const record: LeaseRecord = { format: 1, holder: { host, pid, command }, since, ttlMs, token: randomUUID() };
+  for (let waited = false; ; waited = true) {
+    const result = await tryTake(repository.store, name, record, options);
+    if ("held" in result) return result.held;
+    const leftMs = giveUpMs - clock.monotonicMs();
+    if (leftMs <= 0) throw locked(repository, name, result.by);
+    if (!waited) report({ type: "note", message: `waiting for ${describeTerm(result.by)}` });
+    await clock.delay(Math.min(leftMs, ttlMs / 12), signal);
+  }
+}
+
+async function tryTake(
+  store: ObjectStore,
+  name: string,
+  record: LeaseRecord,
+  { clock, signal }: TakeOptions,
+): Promise<{ held: HeldLease } | { by: LeaseTerm }> {
+  for (;;) {
+    const before = await latestTerm(store, name, { signal });
+    const mayBeHeld = before !== undefined && before.record.released !== true && before.record.token !== record.token;
+    if (mayBeHeld && isLive(before, await storeTime(store, name, randomUUID(), { signal }))) return { by: before };
+    const number = (before?.number ?? 0) + 1;
+    const sentMs = clock.monotonicMs();
+    if (!(await putTerm(store, name, number, record, { signal }))) continue;
+    // Slow runs may write a number that is past already and was tidied away; the highest alone counts.
+    const after = await latestTerm(store, name);
+    if (after === undefined || after.number < number) {
+      throw new PgkitError("store-failed", `${store.where} does not list ${leaseTermKey(name, number)}, just stored`);
+    }
+    if (after.number > number) continue;
+    await tidyTerms(store, name, number);
+    const held = { store, name, number, record, safeUntilMs: safeUntilMs(sentMs, record.ttlMs) };
+    // All this may have taken so long that the lease is over before the work begins.
+    if (clock.monotonicMs() < held.safeUntilMs) return { held };
+  }
+}
+
+function locked({ where }: Repository, name: string, term: LeaseTerm): PgkitError {
+  return new PgkitError("locked", `another run holds the lease ${name} of ${where}: ${describeTerm(term)}`, {
+    hint: `wait for it to end; if it was killed, the lease ends by itself at ${rfc3339(takeableAt(term))}`,
+  });
+}
