@@ -20,21 +20,20 @@ it.each(["old", "new"] as const)(
     expect(lock.ObjectLockConfiguration?.ObjectLockEnabled).toBe("Enabled");
     const stored = await server.client.send(new PutObjectCommand({ Bucket, Key: "a", Body: "b" }));
     expect(stored.VersionId).toBeTruthy();
-  const stranger = new S3Client({
-    endpoint: server.endpoint,
-    region: server.region,
-    forcePathStyle: true,
-    credentials: server.denied,
-  });
-  const read = stranger.send(new GetObjectCommand({ Bucket, Key: "a" }));
-  await expect(read).rejects.toMatchObject({ name: "AccessDenied" });
-  const ca = await readFile(server.caFile);
-  expect(await statusOverTls(server.tlsEndpoint, ca)).toBe(200);
-  await expect(statusOverTls(server.tlsEndpoint)).rejects.toThrow("certificate");
-  await expect(statusOverTls(server.wrongNameEndpoint, ca)).rejects.toMatchObject({
-    code: "ERR_TLS_CERT_ALTNAME_INVALID",
-  });
-});
+    const stranger = new S3Client({
+      endpoint: server.endpoint,
+      region: server.region,
+      forcePathStyle: true,
+      credentials: server.denied,
+    });
+    const read = stranger.send(new GetObjectCommand({ Bucket, Key: "a" }));
+    await expect(read).rejects.toMatchObject({ name: "AccessDenied" });
+    const ca = await readFile(server.caFile);
+    expect(await statusOverTls(server.tlsEndpoint, ca)).toBe(200);
+    await expect(statusOverTls(server.tlsEndpoint)).rejects.toThrow("certificate");
+    await expect(statusOverTls(server.wrongNameEndpoint, ca)).rejects.toMatchObject({
+      code: "ERR_TLS_CERT_ALTNAME_INVALID",
+    });
   },
 );
 
@@ -59,7 +58,7 @@ it("every server ends with the run, also when that is killed", async () => {
 
 async function statusOverTls(url: string, ca?: Buffer): Promise<number | undefined> {
   const asked = request(url, ca === undefined ? {} : { ca }).end();
-  const [response]: [IncomingMessage] = await once(asked, "response") as [IncomingMessage];
+  const [response]: [IncomingMessage] = (await once(asked, "response")) as [IncomingMessage];
   response.resume();
   return response.statusCode;
 }
