@@ -1,4 +1,13 @@
 #!/usr/bin/env node
-import { main } from "../dist/pgkit.js";
+import * as nodeModule from "node:module";
 
-process.exitCode = await main(process.argv, process.env);
+if (Number.parseInt(process.versions.node, 10) < 24) {
+  console.error(
+    `pgkit: this is Node ${process.versions.node}, and pgkit needs 24 or newer\nhint: which node is first in the PATH?`,
+  );
+  process.exitCode = 2;
+} else {
+  nodeModule.enableCompileCache();
+  const { main } = await import("../dist/pgkit.js");
+  process.exitCode = await main(process.argv, process.env);
+}

@@ -1,3 +1,4 @@
+import { isPgkitError } from "../../lib/errors.ts";
 import { formatDuration } from "../../lib/parse.ts";
 import { inZone } from "../../lib/parse-time.ts";
 import type { FinishedRun, ScheduleStatus } from "../../schedule.ts";
@@ -17,11 +18,28 @@ export const scheduleCommand: Command = {
     { line: "pgkit schedule", does: "every instance with a schedule" },
     { line: "pgkit schedule --instance shared --json", does: "one instance, for a script" },
   ],
-  run: async (context) => showSchedule(context, noneYet),
+  run: async (context) => showSchedule(context, finishedRuns(context)),
 };
 
-async function noneYet(): Promise<readonly FinishedRun[]> {
-  return [];
+/** From every repository; a run that one of them does not have was not done, so the one with the oldest newest counts. */
+function finishedRuns(context: CommandContext): FinishedRuns {
+  return async (instance, kind) => {
+    const { listBackups } = await import("../../repo/backups.ts");
+    const { signal } = context;
+    const runs = context.config.repositories.map(async (config): Promise<FinishedRun[]> => {
+      const repository = await context.openRepository(config).catch((error: unknown) => {
+        if (isPgkitError(error, "repository-missing")) return undefined;
+        throw error;
+      });
+      if (repository === undefined) return [];
+      const { backups } = await listBackups(repository, { instance: instance.name, signal });
+      return backups
+        .filter((backup) => backup.kind === kind)
+        .map((backup) => ({ startedAt: new Date(backup.startedAt), finishedAt: new Date(backup.finishedAt) }));
+    });
+    const newest = (list: readonly FinishedRun[]) => Math.max(0, ...list.map((run) => run.startedAt.getTime()));
+    return (await Promise.all(runs)).reduce((worst, each) => (newest(each) < newest(worst) ? each : worst));
+  };
 }
 
 /** Prints one row for each instance and kind with a schedule; `finished` tells which backups there are. */

@@ -57,9 +57,9 @@ export const leaseOptions = {
   leaseTtl: option(value.duration, {
     key: "lease.ttl",
     env: "PGKIT_LEASE_TTL",
-    default: 300_000,
-    defaultDoc: "`5m`",
-    doc: "after this long without renewal another run may take over the lease",
+    default: 120_000,
+    defaultDoc: "`2m`",
+    doc: "after this long without renewal (at least 12s) another run may take over the lease",
   }),
   leaseWait: option(value.duration, {
     key: "lease.wait",

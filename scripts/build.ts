@@ -1,0 +1,49 @@
+/** Bundles src/main.ts into dist/pgkit.js, one file, and collects the licences of what is in it. */
+import { readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { build, type Metafile } from "esbuild";
+
+const root = join(import.meta.dirname, "..");
+const dist = join(root, "dist");
+await rm(dist, { recursive: true, force: true });
+const { metafile } = await build({
+  absWorkingDir: root,
+  entryPoints: ["src/main.ts"],
+  outfile: "dist/pgkit.js",
+  bundle: true,
+  platform: "node",
+  target: "node24",
+  format: "esm",
+  minifySyntax: true,
+  minifyWhitespace: true,
+  legalComments: "none",
+  // pg takes its native bindings only when asked to; pgkit never asks.
+  external: ["pg-native"],
+  banner: {
+    js: 'import{createRequire as __createRequire}from"node:module";const require=__createRequire(import.meta.url);',
+  },
+  metafile: true,
+});
+const licences = await collectLicences(metafile);
+await writeFile(join(dist, "THIRD-PARTY-LICENSES.txt"), licences.text);
+const output = Object.values(metafile.outputs)[0];
+process.stdout.write(`dist/pgkit.js: ${Math.round((output?.bytes ?? 0) / 1024)} KiB, ${licences.count} packages\n`);
+
+async function collectLicences(meta: Metafile): Promise<{ text: string; count: number }> {
+  const folders = new Set(Object.keys(meta.inputs).flatMap((input) => packageFolder(input) ?? []));
+  const sections = await Promise.all([...folders].sort().map(licenceOf));
+  return { text: sections.join(`\n\n${"=".repeat(80)}\n\n`), count: folders.size };
+}
+
+/** `node_modules/a/node_modules/@b/c/index.js` lies in `node_modules/a/node_modules/@b/c`. */
+function packageFolder(input: string): string | undefined {
+  return /^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(input)?.[1];
+}
+
+async function licenceOf(folder: string): Promise<string> {
+  const description: unknown = JSON.parse(await readFile(join(root, folder, "package.json"), "utf8"));
+  const { name, version, license } = description as Record<string, unknown>;
+  const files = (await readdir(join(root, folder))).filter((file) => /^(licen[cs]e|copying|notice)/i.test(file)).sort();
+  const texts = await Promise.all(files.map((file) => readFile(join(root, folder, file), "utf8")));
+  return [`${name} ${version} (${license})`, ...texts.map((text) => text.trim())].join("\n\n");
+}
