@@ -1,4 +1,5 @@
 import { PgkitError } from "../lib/errors.ts";
+import type { Clock } from "../lib/time.ts";
 
 /** The error of an aborted `signal`: its reason where that is a PgkitError already, else `cancelled`. */
 export function cancelled(signal: AbortSignal): PgkitError {
@@ -32,5 +33,16 @@ export async function orCancelled<T>(work: Promise<T>, signal: AbortSignal | und
     return await Promise.race([work, stopped]);
   } finally {
     stopListening?.();
+  }
+}
+
+/** Waits so long by `clock`, or fails as `cancelled(signal)` does as soon as the signal is aborted. */
+export async function pause(clock: Clock, ms: number, signal: AbortSignal | undefined): Promise<void> {
+  throwIfCancelled(signal);
+  try {
+    await clock.delay(ms, signal);
+  } catch (error) {
+    throwIfCancelled(signal);
+    throw error;
   }
 }

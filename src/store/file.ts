@@ -13,6 +13,7 @@ import { putFile } from "./file/put.ts";
 import { createTemp, strayTemps, sweepTemps } from "./file/temp.ts";
 import { walk } from "./file/walk.ts";
 import { assertKey } from "./key.ts";
+import { once } from "./once.ts";
 import type {
   GetOptions,
   ObjectBody,
@@ -48,7 +49,7 @@ export function fileStore({ path, clock = systemClock }: { path: string; clock?:
     },
     async capabilities({ signal } = {}) {
       throwIfCancelled(signal);
-      return await ours(`trying ${place.where}`, probeOnce);
+      return await ours(`trying ${place.where}`, () => probeOnce(signal));
     },
     uploads: strays(place),
   };
@@ -183,19 +184,5 @@ function strays(place: Place): StrayUploads {
       for (const { path } of old) await unlessAbsent(unlink(path));
       return old.length;
     },
-  };
-}
-
-/** Runs `work` with the first call only; a failure is forgotten, so that the next call tries again. */
-function once<T>(work: () => Promise<T>): () => Promise<T> {
-  let result: Promise<T> | undefined;
-  return async () => {
-    result ??= work();
-    try {
-      return await result;
-    } catch (error) {
-      result = undefined;
-      throw error;
-    }
   };
 }

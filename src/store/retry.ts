@@ -2,7 +2,7 @@ import type { Readable } from "node:stream";
 import { isPgkitError } from "../lib/errors.ts";
 import { type Clock, systemClock } from "../lib/time.ts";
 import { chunksOf, discard, readAll, streamOf } from "./body.ts";
-import { throwIfCancelled } from "./cancel.ts";
+import { pause } from "./cancel.ts";
 import type {
   GetOptions,
   ListOptions,
@@ -82,13 +82,7 @@ function patience(
     async after(error) {
       failures += 1;
       if (failures >= attempts || !isPgkitError(error, "store-unreachable", "store-failed")) throw error;
-      throwIfCancelled(signal);
-      try {
-        await clock.delay(clock.random() * Math.min(maxMs, baseMs * 2 ** (failures - 1)), signal);
-      } catch (interruption) {
-        throwIfCancelled(signal);
-        throw interruption;
-      }
+      await pause(clock, clock.random() * Math.min(maxMs, baseMs * 2 ** (failures - 1)), signal);
     },
     giveUp() {
       failures = attempts;

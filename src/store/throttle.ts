@@ -1,7 +1,7 @@
 import type { Readable } from "node:stream";
 import { type Clock, systemClock } from "../lib/time.ts";
 import { chunksOf, discard, streamOf, tapBody } from "./body.ts";
-import { throwIfCancelled } from "./cancel.ts";
+import { pause } from "./cancel.ts";
 import type { ObjectStore } from "./store.ts";
 
 export interface ThrottleOptions {
@@ -52,12 +52,6 @@ function pace(bytesPerSecond: number, clock: Clock): (bytes: number, signal?: Ab
     const startMs = Math.max(freeAtMs, nowMs);
     freeAtMs = startMs + (bytes / bytesPerSecond) * 1000;
     // Waits shorter than a timer's grain add up in `freeAtMs` until they are worth a timer.
-    if (freeAtMs - nowMs < 5) return;
-    try {
-      await clock.delay(freeAtMs - nowMs, signal);
-    } catch (error) {
-      throwIfCancelled(signal);
-      throw error;
-    }
+    if (freeAtMs - nowMs >= 5) await pause(clock, freeAtMs - nowMs, signal);
   };
 }

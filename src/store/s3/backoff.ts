@@ -1,0 +1,28 @@
+import type { S3ClientConfig } from "@aws-sdk/client-s3";
+import type { Clock } from "../../lib/time.ts";
+
+type Strategy = Exclude<Exclude<S3ClientConfig["retryStrategy"], undefined>, { retry: unknown }>;
+
+/**
+ * How the client repeats requests: the one layer that does so for S3 (a body cut on its way is `retryStore`'s). Full
+ * jitter up to 200 ms, doubling to 20 s. A server that says nothing is asked three times, as each takes a whole timeout.
+ */
+export function backoff(attempts: number, clock: Clock): Strategy {
+  const token = (count: number, delayMs: number) => ({
+    getRetryCount: () => count,
+    getRetryDelay: () => delayMs,
+    getRetryCost: () => undefined,
+  });
+  return {
+    acquireInitialRetryToken: async () => token(0, 0),
+    async refreshRetryTokenForRetry(last, { errorType, error }) {
+      const count = last.getRetryCount() + 1;
+      const silent = (error as { name?: string } | undefined)?.name === "TimeoutError";
+      const most = silent ? Math.min(attempts, 3) : attempts;
+      if (errorType === "CLIENT_ERROR" || count >= most) throw new Error("not to be repeated");
+      const baseMs = errorType === "THROTTLING" ? 1_000 : 200;
+      return token(count, Math.floor(clock.random() * Math.min(20_000, baseMs * 2 ** (count - 1))));
+    },
+    recordSuccess: () => undefined,
+  };
+}

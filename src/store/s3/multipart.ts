@@ -1,0 +1,202 @@
+import type { Readable } from "node:stream";
+import {
+  CompleteMultipartUploadCommand,
+  type CompleteMultipartUploadCommandOutput,
+  CreateMultipartUploadCommand,
+  UploadPartCommand,
+} from "@aws-sdk/client-s3";
+import { isPgkitError, PgkitError } from "../../lib/errors.ts";
+import { discard } from "../body.ts";
+import { throwIfCancelled } from "../cancel.ts";
+import type { Part } from "../parts.ts";
+import { type RunningSum, runningSum, sumOf } from "./checksum.ts";
+import { answerOf } from "./errors.ts";
+import { bareEtag, rawHead } from "./read.ts";
+import { abortUpload } from "./uploads.ts";
+import { failedCondition, type S3Write, type S3Writer, type S3Written, writeIdName } from "./write.ts";
+import { conditionHeader, lockSettings, readEncryption, writeSettings } from "./write-input.ts";
+
+const partsAtMost = 10_000;
+const abortTimeoutMs = 20_000;
+
+interface SentPart {
+  PartNumber: number;
+  ETag: string;
+  ChecksumCRC32?: string;
+}
+
+/**
+ * Stores `first` and `rest` in parts, several under way at once. Whatever fails, the upload is aborted before this fails:
+ * unfinished ones are invisible and cost money. `body` is where the parts come from; it ends with a failure.
+ */
+export async function putParts(
+  writer: S3Writer,
+  write: S3Write,
+  first: Part,
+  rest: AsyncGenerator<Part>,
+  body: Readable | Uint8Array,
+): Promise<S3Written> {
+  const uploadId = await createUpload(writer, write);
+  try {
+    const sum = runningSum(write.mode);
+    const sent = await sendParts(writer, write, uploadId, sum, first, rest, body);
+    return await complete(writer, write, uploadId, sum, sent.parts, sent.bytes);
+  } catch (error) {
+    discard(body);
+    await giveUp(writer, write.key, uploadId);
+    throw error;
+  }
+}
+
+async function createUpload({ link }: S3Writer, write: S3Write): Promise<string> {
+  const input = {
+    Bucket: link.bucket,
+    Key: link.prefix + write.key,
+    Metadata: { [writeIdName]: write.id },
+    ...(write.mode === "crc32" ? { ChecksumAlgorithm: "CRC32" as const, ChecksumType: "FULL_OBJECT" as const } : {}),
+    ...lockSettings(link.config, write.retainUntil),
+    ...writeSettings(link.config),
+  };
+  const { UploadId } = await link.request(`beginning ${write.key}`, write.signal, (send) =>
+    link.client.send(new CreateMultipartUploadCommand(input), send),
+  );
+  if (UploadId === undefined) throw new PgkitError("store-failed", `${link.where} began ${write.key} without an id`);
+  return UploadId;
+}
+
+async function sendParts(
+  writer: S3Writer,
+  write: S3Write,
+  uploadId: string,
+  sum: RunningSum,
+  first: Part,
+  rest: AsyncGenerator<Part>,
+  body: Readable | Uint8Array,
+): Promise<{ parts: SentPart[]; bytes: number }> {
+  const failed = new AbortController();
+  const signal = write.signal === undefined ? failed.signal : AbortSignal.any([write.signal, failed.signal]);
+  const failures: unknown[] = [];
+  const fail = (error: unknown) => {
+    failures.push(error);
+    failed.abort();
+    // Reading must not wait for a source that may give nothing more.
+    discard(body);
+  };
+  const parts: SentPart[] = [];
+  const underWay = new Set<Promise<void>>();
+  let bytes = 0;
+  let count = 0;
+  const begin = async (part: Part) => {
+    count += 1;
+    const number = count;
+    if (number > partsAtMost) throw tooLarge(writer, write.key);
+    bytes += part.bytes.length;
+    while (underWay.size >= (writer.link.config.parallelParts ?? 4)) await Promise.race(underWay);
+    if (failures.length > 0) return;
+    const sending = sendPart(writer, write, uploadId, sum, signal, number, part)
+      .then((sent) => void parts.push(sent), fail)
+      .finally(() => {
+        part.free();
+        underWay.delete(sending);
+      });
+    underWay.add(sending);
+  };
+  try {
+    await begin(first);
+    for await (const part of rest) {
+      await begin(part);
+      if (failures.length > 0) break;
+    }
+  } catch (error) {
+    fail(error);
+  }
+  await Promise.all(underWay);
+  if (failures.length > 0) throw failures[0];
+  throwIfCancelled(write.signal);
+  return { parts: parts.sort((a, b) => a.PartNumber - b.PartNumber), bytes };
+}
+
+async function sendPart(
+  { link }: S3Writer,
+  write: S3Write,
+  uploadId: string,
+  running: RunningSum,
+  signal: AbortSignal,
+  number: number,
+  part: Part,
+): Promise<SentPart> {
+  const sum = sumOf(write.mode, part.bytes);
+  running.add(part.bytes, sum);
+  const input = {
+    Bucket: link.bucket,
+    Key: link.prefix + write.key,
+    UploadId: uploadId,
+    PartNumber: number,
+    Body: part.bytes,
+    ContentLength: part.bytes.length,
+    ...sum.header,
+    ...readEncryption(link.config),
+  };
+  const { ETag = "" } = await link.request(`storing part ${number} of ${write.key}`, signal, (send) =>
+    link.client.send(new UploadPartCommand(input), send),
+  );
+  const { ChecksumCRC32 } = sum.header;
+  return { PartNumber: number, ETag, ...(ChecksumCRC32 === undefined ? {} : { ChecksumCRC32 }) };
+}
+
+async function complete(
+  writer: S3Writer,
+  write: S3Write,
+  uploadId: string,
+  sum: RunningSum,
+  parts: SentPart[],
+  bytes: number,
+): Promise<S3Written> {
+  const { link } = writer;
+  const input = {
+    Bucket: link.bucket,
+    Key: link.prefix + write.key,
+    UploadId: uploadId,
+    MultipartUpload: { Parts: parts },
+    ...sum.header(),
+    ...conditionHeader(write.when),
+    ...readEncryption(link.config),
+  };
+  const written = (answer: Pick<CompleteMultipartUploadCommandOutput, "ETag" | "ChecksumCRC32" | "VersionId">) => ({
+    etag: bareEtag(answer.ETag),
+    bytes,
+    proven: sum.proves(answer),
+    versionId: answer.VersionId,
+  });
+  try {
+    return written(
+      await link.request(`completing ${write.key}`, write.signal, (send) =>
+        link.client.send(new CompleteMultipartUploadCommand(input), send),
+      ),
+    );
+  } catch (error) {
+    // Sent twice, or left without an answer, it may have done its work all the same; only the object itself can tell.
+    const answer = answerOf(error);
+    const unclear =
+      answer !== undefined && (answer.attempts > 1 || answer.status === undefined || answer.status >= 500);
+    const found = unclear ? await rawHead(link, write.key, write.signal, write.mode === "crc32") : undefined;
+    if (found?.Metadata?.[writeIdName] === write.id && found.ContentLength === bytes) return written(found);
+    if (isPgkitError(error, "condition-failed")) throw failedCondition(link, write, error);
+    throw error;
+  }
+}
+
+async function giveUp({ link }: S3Writer, key: string, uploadId: string): Promise<void> {
+  try {
+    // By a signal of its own, as the write's own is often what failed it.
+    await abortUpload(link, key, uploadId, AbortSignal.timeout(abortTimeoutMs));
+  } catch (error) {
+    // The failure that led here is the one to report; an upload left over is found by `check` and removed by `prune`.
+    if (!(error instanceof PgkitError)) throw error;
+  }
+}
+
+function tooLarge({ link, partBytes }: S3Writer, key: string): PgkitError {
+  const message = `${key} is larger than ${partsAtMost} parts of ${partBytes} bytes, which is the most for ${link.where}`;
+  return new PgkitError("store-unsupported", message, { hint: "set storage.partBytes to a larger number" });
+}
