@@ -50,9 +50,16 @@ export function keepIdentity(key: string): { instance: string; id: string } | un
   return instance === undefined || id === undefined ? undefined : { instance, id };
 }
 
+export const leasePrefix = "leases/";
+
 /** The terms of a lease, one object each; the highest counts. */
 export function leaseFolder(name: string): string {
-  return `leases/${name}/`;
+  return `${leasePrefix}${name}/`;
+}
+
+/** The lease that a key belongs to, `undefined` for a key that is no lease's. */
+export function leaseNameOf(key: string): string | undefined {
+  return /^leases\/([^/]+)\/./.exec(key)?.[1];
 }
 
 export function leaseTermKey(name: string, term: number): string {

@@ -1,5 +1,6 @@
 import { PgkitError } from "../lib/errors.ts";
 import type { SignalOption } from "../store/store.ts";
+import { leaseNameOf, leasePrefix } from "./layout.ts";
 import { type TakeOptions, takeLease } from "./lease-take.ts";
 import { isLive, latestTerm } from "./lease-term.ts";
 import { giveBack, keepUp } from "./lease-upkeep.ts";
@@ -24,8 +25,10 @@ export const pruneLease = "prune";
 
 /** Held by whoever makes backups of an instance; only while nobody does, prune takes unfinished files for leftovers. */
 export function backupLease(instance: string): string {
-  return `backup-${instance}`;
+  return `${backupLeasePrefix}${instance}`;
 }
+
+export const backupLeasePrefix = "backup-";
 
 /**
  * Runs `run` while nobody else holds the lease `name` of the repository, renewing it meanwhile. Its signal is aborted
@@ -54,15 +57,20 @@ export async function withLease<T>(
   }
 }
 
-/** True when somebody holds the lease at `storeNow`, a time of the store's clock. */
-export async function isLeaseHeld(
-  repository: RepositoryReader,
-  name: string,
+/** The names of all leases that somebody holds at `storeNow`, a time of the store's clock. */
+export async function heldLeases(
+  { store }: RepositoryReader,
   storeNow: Date,
   options: SignalOption = {},
-): Promise<boolean> {
-  const term = await latestTerm(repository.store, name, options);
-  return term !== undefined && isLive(term, storeNow);
+): Promise<Set<string>> {
+  const names = new Set<string>();
+  for await (const { key } of store.list(leasePrefix, options)) names.add(leaseNameOf(key) ?? "");
+  const held = new Set<string>();
+  for (const name of names) {
+    const term = name === "" ? undefined : await latestTerm(store, name, options);
+    if (term !== undefined && isLive(term, storeNow)) held.add(name);
+  }
+  return held;
 }
 
 function assertLongEnough(ttlMs: number): void {

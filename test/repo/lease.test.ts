@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { type Clock, systemClock } from "../../src/lib/time.ts";
 import { leaseTermKey } from "../../src/repo/layout.ts";
-import { isLeaseHeld, type LeaseOptions, withLease } from "../../src/repo/lease.ts";
+import { heldLeases, type LeaseOptions, withLease } from "../../src/repo/lease.ts";
 import { faultyStore } from "../../src/store/faulty.ts";
 import { memoryStore } from "../../src/store/memory.ts";
 import type { ObjectStore } from "../../src/store/store.ts";
@@ -135,7 +135,7 @@ describe("a holder at work", () => {
     await first.started;
     for (let minutes = 0; minutes < 30; minutes += 1) {
       await clock.advance(60_000);
-      expect(await isLeaseHeld(repository, "prune", clock.now())).toBe(true);
+      expect(await heldLeases(repository, clock.now())).toEqual(new Set(["prune"]));
       await expect(withLease(repository, "prune", as("next", clock), async () => "in")).rejects.toMatchObject({
         code: "locked",
       });
@@ -143,7 +143,7 @@ describe("a holder at work", () => {
     expect((await keysOf(store, "leases/")).length).toBeLessThan(3);
     first.end("done");
     await expect(done).resolves.toBe("done");
-    expect(await isLeaseHeld(repository, "prune", clock.now())).toBe(false);
+    expect(await heldLeases(repository, clock.now())).toEqual(new Set());
   });
 
   it("survives a store that is away for most of the lease", async () => {

@@ -1,0 +1,103 @@
+import { PgkitError } from "../lib/errors.ts";
+import { formatDuration } from "../lib/parse.ts";
+import { inZone } from "../lib/parse-time.ts";
+
+/** What to keep of a group of backups. A backup is kept when one rule keeps it; with no rule at all, each is. */
+export interface RetentionRules {
+  readonly keepLast?: number | undefined;
+  readonly keepHourly?: number | undefined;
+  readonly keepDaily?: number | undefined;
+  readonly keepWeekly?: number | undefined;
+  readonly keepMonthly?: number | undefined;
+  readonly keepYearly?: number | undefined;
+  readonly windowMs?: number | undefined;
+}
+
+/** Where periods begin and what "ago" is counted from. */
+export interface Calendar {
+  now: Date;
+  timeZone: string;
+}
+
+/** A backup that a rule keeps, and the rule's words for it: `daily 2026-11-20`. */
+export interface Kept<B> {
+  backup: B;
+  reason: string;
+}
+
+/** What the rules keep of `backups`, which come newest first. One backup may be kept by several. */
+export function applyRules<B extends { startedAt: string }>(
+  rules: RetentionRules,
+  backups: readonly B[],
+  calendar: Calendar,
+): Kept<B>[] {
+  return [
+    ...backups.slice(0, rules.keepLast ?? 0).map((backup) => ({ backup, reason: `last ${rules.keepLast}` })),
+    ...periods.flatMap(({ rule, name, of }) =>
+      newestOfEach(backups, rules[rule] ?? 0, (backup) => `${name} ${of(localTime(backup, calendar))}`),
+    ),
+    ...(rules.windowMs === undefined ? [] : within(backups, rules.windowMs, calendar)),
+  ];
+}
+
+export function hasRules(rules: RetentionRules): boolean {
+  return Object.values(rules).some((rule) => rule !== undefined);
+}
+
+/** Fails with `config` for rules that keep nothing, as `keepLast: 0` alone would: nobody means that. */
+export function assertKeepsSomething(rules: RetentionRules, of: string): void {
+  if (!hasRules(rules) || Object.values(rules).some((rule) => rule !== undefined && rule > 0)) return;
+  throw new PgkitError("config", `the retention of ${of} would keep nothing: each of its rules is 0`, {
+    hint: "set keepLast to 1 or more; without any rule, every backup is kept",
+  });
+}
+
+/** Each of a time of the zone's clocks, such as `2026-11-21 03:00:00 +01:00`. */
+const periods = [
+  // With the offset, as clocks that are set back show one hour twice.
+  { rule: "keepHourly", name: "hourly", of: (local: string) => `${local.slice(0, 13)}:00 ${local.slice(20)}` },
+  { rule: "keepDaily", name: "daily", of: (local: string) => local.slice(0, 10) },
+  { rule: "keepWeekly", name: "weekly", of: (local: string) => isoWeek(local.slice(0, 10)) },
+  { rule: "keepMonthly", name: "monthly", of: (local: string) => local.slice(0, 7) },
+  { rule: "keepYearly", name: "yearly", of: (local: string) => local.slice(0, 4) },
+] as const;
+
+/** Only periods with a backup count: a week without any does not use one up. */
+function newestOfEach<B>(backups: readonly B[], count: number, labelOf: (backup: B) => string): Kept<B>[] {
+  const newest = new Map<string, Kept<B>>();
+  for (const backup of count === 0 ? [] : backups) {
+    const reason = labelOf(backup);
+    if (newest.has(reason)) continue;
+    if (newest.size === count) break;
+    newest.set(reason, { backup, reason });
+  }
+  return [...newest.values()];
+}
+
+/** All of the window, and the newest before it: without that one there would be no way back to the window's beginning. */
+function within<B extends { startedAt: string }>(
+  backups: readonly B[],
+  windowMs: number,
+  { now }: Calendar,
+): Kept<B>[] {
+  if (windowMs === 0) return [];
+  const begin = now.getTime() - windowMs;
+  const name = `window ${formatDuration(windowMs)}`;
+  const inside = backups.filter(({ startedAt }) => Date.parse(startedAt) >= begin);
+  const before = backups.find(({ startedAt }) => Date.parse(startedAt) < begin);
+  const kept = inside.map((backup) => ({ backup, reason: name }));
+  return before === undefined ? kept : [...kept, { backup: before, reason: `beginning of the ${name}` }];
+}
+
+function localTime({ startedAt }: { startedAt: string }, { timeZone }: Calendar): string {
+  return inZone(new Date(startedAt), timeZone);
+}
+
+/** `2026-W47` of a date: the week of ISO 8601, from Monday, in the year that has its Thursday. */
+function isoWeek(date: string): string {
+  const day = new Date(`${date}T00:00:00Z`);
+  const thursday = new Date(day.getTime() + (3 - ((day.getUTCDay() + 6) % 7)) * 86_400_000);
+  const year = thursday.getUTCFullYear();
+  const week = Math.floor((thursday.getTime() - Date.UTC(year, 0, 1)) / (7 * 86_400_000)) + 1;
+  return `${year}-W${String(week).padStart(2, "0")}`;
+}
