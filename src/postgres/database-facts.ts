@@ -1,7 +1,10 @@
+import { identifier } from "./quote.ts";
 import type { Session } from "./session.ts";
 
 /** What `pg_database` says, in names that fit every major: 15 and 16 say `daticulocale`, 17 on `datlocale`. */
 export interface DatabaseFacts {
+  /** Where the server's WAL is, `X/Y`. */
+  lsn: string;
   owner: string;
   encoding: string;
   locale: {
@@ -25,6 +28,7 @@ export interface DatabaseFacts {
 export async function databaseFacts(session: Session): Promise<DatabaseFacts> {
   const [row] = await session.query<{ facts: DatabaseFacts }>(
     `SELECT json_build_object(
+       'lsn', CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END,
        'owner', pg_get_userbyid(d.datdba), 'encoding', pg_encoding_to_char(d.encoding),
        'locale', json_strip_nulls(json_build_object(
          'provider', CASE d.datlocprovider WHEN 'i' THEN 'icu' WHEN 'b' THEN 'builtin' ELSE 'libc' END,
@@ -91,15 +95,4 @@ export async function countRows(
     counts.push(...rows.map((row) => row.rows));
   }
   return counts;
-}
-
-/** `name` quoted as an SQL identifier. */
-export function identifier(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`;
-}
-
-/** `text` quoted as an SQL string, whatever standard_conforming_strings says. */
-export function literal(text: string): string {
-  const quoted = `'${text.replaceAll("'", "''").replaceAll("\\", "\\\\")}'`;
-  return text.includes("\\") ? ` E${quoted}` : quoted;
 }

@@ -17,8 +17,8 @@ const Volume = v.object({ key: v.string(), storedBytes: Count, sha256: Sha256 })
  */
 const StoredFile = v.object({
   name: v.string(),
-  /** archive: the whole database; schema and data: a database in parts; roles, database: SQL for psql. */
-  role: v.picklist(["archive", "schema", "data", "roles", "database"]),
+  /** archive: the whole database; schema and data: a database in parts; roles, database, settings: SQL for psql. */
+  role: v.picklist(["archive", "schema", "data", "roles", "database", "settings"]),
   encoding: v.array(v.picklist(["zstd", "age"])),
   plainBytes: Count,
   plainSha256: Sha256,
@@ -41,6 +41,8 @@ const Table = v.object({
 });
 
 const Logical = v.object({
+  /** Where the server's WAL was when the snapshot was taken. */
+  lsn: v.string(),
   owner: v.string(),
   encoding: v.string(),
   locale: v.object({

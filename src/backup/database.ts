@@ -1,0 +1,197 @@
+import pLimit from "p-limit";
+import { fanOut } from "../lib/fan-out.ts";
+import type { Report } from "../lib/report.ts";
+import type { Connection } from "../postgres/connection.ts";
+import {
+  countRows,
+  type DatabaseFacts,
+  databaseFacts,
+  listTables,
+  type TableEntry,
+} from "../postgres/database-facts.ts";
+import { createScript, settingsScript } from "../postgres/database-scripts.ts";
+import type { Programs } from "../postgres/programs.ts";
+import { identifier } from "../postgres/quote.ts";
+import { dumpRoles, type RoleDump } from "../postgres/roles.ts";
+import type { ServerFacts } from "../postgres/server-facts.ts";
+import { type Session, withSession } from "../postgres/session.ts";
+import { toolOutput } from "../postgres/tools.ts";
+import type { LogicalFacts } from "../repo/manifest.ts";
+import { type DumpPart, partArguments, planParts } from "./parts.ts";
+import { isAlive, storeFile, type Target } from "./target.ts";
+
+export interface DatabaseDump {
+  database: string;
+  /** Its name in progress events. */
+  task: string;
+  connection: Connection;
+  programs: Programs;
+  server: ServerFacts;
+  jobs: number;
+  wholeBelowBytes: number;
+  /** False leaves out the row counts, which cost one more read of every table. */
+  countRows: boolean;
+  report: Report;
+  /** Counts the stored bytes of all parts, for progress. */
+  stored: { bytes: number };
+  signal: AbortSignal;
+}
+
+/** Above this many bytes a part of a big database waits no longer for a lock that DDL holds. */
+const lockWaitMs = 300_000;
+
+/**
+ * Dumps one database into every target that is alive, all of it in one snapshot, with nothing on a local disk. Gives
+ * what the manifest says of it. Fails when PostgreSQL does; a store's failure is in its target.
+ */
+export async function dumpDatabase(dump: DatabaseDump, targets: readonly Target[]): Promise<LogicalFacts> {
+  const { connection, database, signal } = dump;
+  return withSession(connection, { database, signal }, async (session) => {
+    await session.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+    const facts = await databaseFacts(session);
+    const tables = await listTables(session);
+    const roles = await dumpRoles(session);
+    await storeText(targets, "roles", roles.script);
+    await storeText(targets, "database", createScript(database, facts));
+    await storeText(targets, "settings", await settingsScript(session, facts));
+    const counted = await dumpParts(dump, session, tables, targets);
+    await session.query("COMMIT");
+    return logicalFacts(facts, roles, tables, counted);
+  });
+}
+
+async function storeText(targets: readonly Target[], role: "roles" | "database" | "settings", text: string) {
+  const file = { name: `${role}.sql`, role, compressed: true };
+  await Promise.all(targets.filter(isAlive).map((target) => storeFile(target, file, once(Buffer.from(text)))));
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
+
+/** Runs pg_dump for every part, `jobs` at a time, while the session counts the rows in the same snapshot. */
+async function dumpParts(
+  dump: DatabaseDump,
+  session: Session,
+  tables: readonly TableEntry[],
+  targets: readonly Target[],
+): Promise<Map<TableEntry, number>> {
+  const parts = planParts({ tables, jobs: dump.jobs, wholeBelowBytes: dump.wholeBelowBytes });
+  const [exported] = await session.query<{ snapshot: string }>("SELECT pg_export_snapshot() AS snapshot");
+  const snapshot = exported?.snapshot ?? "";
+  if (parts.length > 1) await lockTables(session, tables);
+  const stop = new AbortController();
+  const signal = AbortSignal.any([dump.signal, stop.signal]);
+  const limit = pLimit(dump.jobs);
+  const work = [
+    ...parts.map((part, index) => limit(() => dumpPart({ ...dump, signal }, snapshot, part, index, targets))),
+    countTables(dump, session, tables),
+  ];
+  for (const each of work) each.catch((error: unknown) => stop.abort(error));
+  const settled = await Promise.allSettled(work);
+  const failed = settled.find((outcome) => outcome.status === "rejected");
+  if (stop.signal.aborted) throw stop.signal.reason;
+  if (failed !== undefined) throw failed.reason;
+  return (await work.at(-1)) as Map<TableEntry, number>;
+}
+
+/**
+ * Between the snapshot and the moment when a late part locks its tables, DDL could change them; a lock held from the
+ * start keeps it out. pg_dump -j does the same.
+ */
+async function lockTables(session: Session, tables: readonly TableEntry[]): Promise<void> {
+  const lockable = tables.filter((table) => table.kind === "r" && !table.ofExtension);
+  for (let first = 0; first < lockable.length; first += 500) {
+    const names = lockable
+      .slice(first, first + 500)
+      .map(({ schema, name }) => `${identifier(schema)}.${identifier(name)}`);
+    await session.query(`LOCK TABLE ONLY ${names.join(", ONLY ")} IN ACCESS SHARE MODE`);
+  }
+}
+
+async function dumpPart(
+  dump: DatabaseDump,
+  snapshot: string,
+  part: DumpPart,
+  index: number,
+  targets: readonly Target[],
+): Promise<void> {
+  const alive = targets.filter(isAlive);
+  if (alive.length === 0) return;
+  const { programs, connection, database, signal } = dump;
+  const args = [...dumpArguments(dump, alive), `--snapshot=${snapshot}`, ...partArguments(part)];
+  if (part.role !== "archive") args.push(`--lock-wait-timeout=${lockWaitMs}`);
+  const source = toolOutput({ programs, connection, database, signal }, "pg_dump", args);
+  const name = part.role === "data" ? `data-${String(index + 1).padStart(3, "0")}.dump` : `${part.role}.dump`;
+  const file = { name, role: part.role, compressed: compressesItself(programs) };
+  const [first] = alive;
+  let failure: unknown;
+  const outcomes = await fanOut(
+    failing(source, (error) => {
+      failure = error;
+    }),
+    alive.map((target) => (branch) => storeFile(target, file, branch, target === first ? progress(dump) : undefined)),
+  );
+  if (failure !== undefined) throw failure;
+  for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
+}
+
+/** pg_dump compresses by zstd itself from 16 on, which spares a copy of all its output through this process. */
+function compressesItself(programs: Programs): boolean {
+  return programs.major >= 16;
+}
+
+function dumpArguments({ programs }: DatabaseDump, [first]: readonly Target[]): string[] {
+  const level = first?.repository.compression.level ?? 1;
+  return ["--format=custom", "--no-password", `--compress=${compressesItself(programs) ? `zstd:${level}` : "0"}`];
+}
+
+/** Passes `source` on, and tells of its failure apart from those of its consumers. */
+async function* failing(source: AsyncIterable<Uint8Array>, onFailure: (error: unknown) => void) {
+  try {
+    yield* source;
+  } catch (error) {
+    onFailure(error);
+    throw error;
+  }
+}
+
+/** Adds up what all parts have stored so far. */
+function progress({ report, task, stored }: DatabaseDump): (bytes: number) => void {
+  return (bytes) => {
+    stored.bytes += bytes;
+    report({ type: "progress", task, bytes: stored.bytes });
+  };
+}
+
+/** What holds no rows of its own has no count, nor what recovery cannot read or only an extension knows. */
+async function countTables(
+  { countRows: wanted, server }: DatabaseDump,
+  session: Session,
+  tables: readonly TableEntry[],
+): Promise<Map<TableEntry, number>> {
+  if (!wanted) return new Map();
+  const countable = tables.filter(
+    (table) => table.kind === "r" && !table.ofExtension && !(table.unlogged && server.inRecovery),
+  );
+  const counts = await countRows(session, countable);
+  return new Map(countable.map((table, index) => [table, counts[index] ?? 0]));
+}
+
+function logicalFacts(
+  { tablespace: _, ...facts }: DatabaseFacts,
+  roles: RoleDump,
+  tables: readonly TableEntry[],
+  counted: Map<TableEntry, number>,
+): LogicalFacts {
+  return {
+    ...facts,
+    roles: roles.names,
+    passwordsIncluded: roles.passwordsIncluded,
+    tables: tables.map((table) => {
+      const rows = counted.get(table);
+      const { schema, name, bytes, rowsEstimate } = table;
+      return { schema, name, bytes, rowsEstimate, ...(rows === undefined ? {} : { rows }) };
+    }),
+  };
+}

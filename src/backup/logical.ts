@@ -1,0 +1,220 @@
+import { budget } from "../lib/budget.ts";
+import { isPgkitError, PgkitError } from "../lib/errors.ts";
+import { matchesPattern } from "../lib/pattern.ts";
+import type { Report } from "../lib/report.ts";
+import { type Clock, rfc3339 } from "../lib/time.ts";
+import type { Connection } from "../postgres/connection.ts";
+import type { Programs } from "../postgres/programs.ts";
+import { type DatabaseEntry, listDatabases, type ServerFacts, serverFacts } from "../postgres/server-facts.ts";
+import { withSession } from "../postgres/session.ts";
+import { commitBackup } from "../repo/backups.ts";
+import { storedBytesOf } from "../repo/files.ts";
+import { backupFolder, backupId } from "../repo/layout.ts";
+import { type LogicalFacts, type Manifest, manifestFormat } from "../repo/manifest.ts";
+import { type Repository, refreshGuide } from "../repo/repository.ts";
+import { dumpDatabase } from "./database.ts";
+import { discard, isAlive, type Target } from "./target.ts";
+
+export interface LogicalBackupRequest {
+  instance: string;
+  connection: Connection;
+  /** The databases by name; all but the excluded when empty. */
+  databases: readonly string[];
+  /** Patterns; `undefined` includes all. A database that is named is neither asked for here nor excluded. */
+  include: readonly string[] | undefined;
+  exclude: readonly string[];
+  /** Connections that the run may hold on the server at once. */
+  connections: number;
+  /** Parallel jobs inside one big database. */
+  jobs: number;
+  /** Below this many bytes a database is one archive. */
+  wholeBelowBytes: number;
+  countRows: boolean;
+}
+
+/** A repository with the signal that ends its part of the run, such as the loss of its lease. */
+export interface BackupDestination {
+  repository: Repository;
+  signal: AbortSignal;
+}
+
+export interface BackupDependencies {
+  programsFor: (major: number) => Promise<Programs>;
+  pgkitVersion: string;
+  clock: Clock;
+  report: Report;
+  signal: AbortSignal;
+}
+
+export interface BackupOutcome {
+  made: { repository: string; manifest: Manifest }[];
+  failures: BackupFailure[];
+}
+
+/** `database` is absent where a repository failed as a whole. */
+export interface BackupFailure {
+  database?: string;
+  repository?: string;
+  error: unknown;
+}
+
+/**
+ * Backs up each database into every destination: several databases at once within the connection budget, the biggest
+ * first. A database or a repository that fails does not stop the others; what failed is named in the outcome. Fails as a
+ * whole only when the server cannot be asked, or a named database is not there.
+ */
+export async function backupLogical(
+  request: LogicalBackupRequest,
+  destinations: readonly BackupDestination[],
+  dependencies: BackupDependencies,
+): Promise<BackupOutcome> {
+  const { connection, connections } = request;
+  const { signal } = dependencies;
+  const { server, databases } = await withSession(connection, { signal }, async (session) => ({
+    server: await serverFacts(session),
+    databases: chooseDatabases(await listDatabases(session), request),
+  }));
+  const programs = await dependencies.programsFor(server.major);
+  const run: Run = { ...request, ...dependencies, server, programs, outcome: { made: [], failures: [] } };
+  const usable = await writeGuides(run, destinations);
+  const budgetOfConnections = budget(Math.max(2, connections));
+  await Promise.all(
+    databases.map((database) => {
+      const parallel = database.sizeBytes >= request.wholeBelowBytes ? request.jobs : 1;
+      return budgetOfConnections.spend(1 + parallel, () => backupOne(run, database, parallel, usable));
+    }),
+  );
+  return run.outcome;
+}
+
+interface Run extends LogicalBackupRequest, BackupDependencies {
+  server: ServerFacts;
+  programs: Programs;
+  outcome: BackupOutcome;
+}
+
+function chooseDatabases(all: readonly DatabaseEntry[], request: LogicalBackupRequest): DatabaseEntry[] {
+  const { databases, include, exclude } = request;
+  if (databases.length === 0) {
+    return all.filter(
+      ({ name, allowsConnections }) =>
+        allowsConnections && (include?.some(matchesPattern(name)) ?? true) && !exclude.some(matchesPattern(name)),
+    );
+  }
+  const missing = databases.filter((name) => !all.some((database) => database.name === name));
+  if (missing.length === 0) return all.filter((database) => databases.includes(database.name));
+  throw new PgkitError(
+    "database-missing",
+    `there is no database ${missing.join(", ")} in instance ${request.instance}`,
+    {
+      hint: `it has: ${all.map((database) => database.name).join(", ")}`,
+    },
+  );
+}
+
+async function writeGuides(run: Run, destinations: readonly BackupDestination[]): Promise<BackupDestination[]> {
+  const usable: BackupDestination[] = [];
+  for (const destination of destinations) {
+    const { repository, signal } = destination;
+    try {
+      await refreshGuide(repository, { signal });
+      usable.push(destination);
+    } catch (error) {
+      if (run.signal.aborted) throw error;
+      run.outcome.failures.push({ repository: repository.where, error });
+    }
+  }
+  return usable;
+}
+
+/** Never fails but for the run's end: what goes wrong is in the outcome. */
+async function backupOne(
+  run: Run,
+  database: DatabaseEntry,
+  jobs: number,
+  destinations: readonly BackupDestination[],
+): Promise<void> {
+  run.signal.throwIfAborted();
+  const { clock, report } = run;
+  const task = `${run.instance}/${database.name}`;
+  const startedAt = clock.now();
+  const startedMs = clock.monotonicMs();
+  const unique = Math.floor(clock.random() * 0x1_0000)
+    .toString(16)
+    .padStart(4, "0");
+  const id = backupId(database.name, startedAt, unique);
+  const targets = destinations
+    .filter(({ signal }) => !signal.aborted)
+    .map((each) => newTarget(run, each, id, startedAt));
+  if (targets.length === 0) return;
+  report({ type: "start", task });
+  try {
+    const facts = await dumpDatabase({ ...run, database: database.name, jobs, task, stored: { bytes: 0 } }, targets);
+    const manifest = { id, database: database.name, startedAt: rfc3339(startedAt), facts };
+    await Promise.all(targets.filter(isAlive).map((target) => commit(run, target, manifest)));
+  } catch (error) {
+    for (const target of targets) target.failure ??= error;
+  }
+  await Promise.all(targets.filter((target) => !isAlive(target)).map((target) => discard(target, report)));
+  run.signal.throwIfAborted();
+  for (const { failure, repository } of targets) {
+    if (failure !== undefined)
+      run.outcome.failures.push({ database: database.name, repository: repository.where, error: failure });
+  }
+  conclude(task, targets, (clock.monotonicMs() - startedMs) / 1000, report);
+}
+
+function newTarget(run: Run, { repository, signal }: BackupDestination, id: string, startedAt: Date): Target {
+  const { retainMs } = repository;
+  return {
+    repository,
+    signal,
+    folder: backupFolder(run.instance, id),
+    retainUntil: retainMs === undefined ? undefined : new Date(startedAt.getTime() + retainMs),
+    files: [],
+    proof: "store-checksum",
+    failure: undefined,
+    commitTried: false,
+  };
+}
+
+async function commit(
+  run: Run,
+  target: Target,
+  { facts, ...named }: { id: string; database: string; startedAt: string; facts: LogicalFacts },
+): Promise<void> {
+  const { repository, files, proof, signal, retainUntil } = target;
+  const manifest: Manifest = {
+    format: manifestFormat,
+    ...named,
+    kind: "logical",
+    repository: repository.id,
+    instance: run.instance,
+    finishedAt: rfc3339(run.clock.now()),
+    server: { version: run.server.version, systemId: run.server.systemId },
+    tools: { pgkit: run.pgkitVersion, pgDump: run.programs.version },
+    ...(repository.recipients.length === 0 ? {} : { recipients: [...repository.recipients] }),
+    plainBytes: files.reduce((sum, file) => sum + file.plainBytes, 0),
+    storedBytes: storedBytesOf(files),
+    proof,
+    files: files.toSorted((a, b) => a.name.localeCompare(b.name)),
+    logical: facts,
+  };
+  try {
+    target.commitTried = true;
+    await commitBackup(repository, manifest, { signal, retainUntil });
+    run.outcome.made.push({ repository: repository.where, manifest });
+  } catch (error) {
+    target.failure = error;
+  }
+}
+
+function conclude(task: string, targets: readonly Target[], seconds: number, report: Report): void {
+  const failed = targets.find((target) => !isAlive(target));
+  const whole = targets.find(isAlive);
+  if (whole !== undefined) report({ type: "done", task, bytes: storedBytesOf(whole.files), seconds });
+  if (failed === undefined) return;
+  const { failure } = failed;
+  const message = failure instanceof Error ? failure.message : String(failure);
+  report({ type: "failed", task, message, hint: isPgkitError(failure) ? failure.hint : undefined });
+}
