@@ -1,15 +1,15 @@
-/** Bundles src/main.ts into dist/pgkit.js, one file, and collects the licences of what is in it. */
+/** Bundles src/main.ts into pgkit.js, one file, and collects the licences of what is in it. Usage: build.ts [FOLDER], by default dist */
 import { readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { build, type Metafile } from "esbuild";
 
 const root = join(import.meta.dirname, "..");
-const dist = join(root, "dist");
+const dist = resolve(root, process.argv[2] ?? "dist");
 await rm(dist, { recursive: true, force: true });
 const { metafile } = await build({
   absWorkingDir: root,
   entryPoints: ["src/main.ts"],
-  outfile: "dist/pgkit.js",
+  outfile: join(dist, "pgkit.js"),
   bundle: true,
   platform: "node",
   target: "node24",
@@ -27,7 +27,7 @@ const { metafile } = await build({
 const licences = await collectLicences(metafile);
 await writeFile(join(dist, "THIRD-PARTY-LICENSES.txt"), licences.text);
 const output = Object.values(metafile.outputs)[0];
-process.stdout.write(`dist/pgkit.js: ${Math.round((output?.bytes ?? 0) / 1024)} KiB, ${licences.count} packages\n`);
+process.stdout.write(`pgkit.js: ${Math.round((output?.bytes ?? 0) / 1024)} KiB, ${licences.count} packages\n`);
 
 async function collectLicences(meta: Metafile): Promise<{ text: string; count: number }> {
   const folders = new Set(Object.keys(meta.inputs).flatMap((input) => packageFolder(input) ?? []));

@@ -41,7 +41,10 @@ export async function main(argv: readonly string[], env: Environment, outside = 
   const stopping = new AbortController();
   const stopListening = outside.listen(
     (signal) => {
-      if (stopping.signal.aborted) outside.exit(130);
+      if (stopping.signal.aborted) {
+        run.renderer.finish();
+        outside.exit(130);
+      }
       stopping.abort(new PgkitError("cancelled", `stopped by ${signal}`));
     },
     (error) => {
@@ -89,9 +92,10 @@ async function runCommandLine(run: Run, signal: AbortSignal): Promise<number> {
     vault,
     isNeeded: command.needsConfig !== false,
   });
+  signal.throwIfAborted();
   const { report, out } = run.renderer;
   const context = commandContext({
-    ...{ version, config, env, clock, signal, report, out, streams, vault },
+    ...{ version, config, env, cwd, clock, signal, report, out, streams, vault },
     instance: flags.get(globalOptions.instance),
     dryRun: flags.get(commandOptions.dryRun),
     yes: flags.get(commandOptions.yes),

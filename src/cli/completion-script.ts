@@ -2,6 +2,7 @@ import type { Command } from "./command.ts";
 import { commandOptions } from "./options/command.ts";
 import { globalOptions } from "./options/global.ts";
 import type { Option } from "./options/option.ts";
+import { path } from "./options/values.ts";
 import { flagName } from "./settings.ts";
 
 /** A script that teaches a shell every command, flag and fixed word there is. */
@@ -84,7 +85,7 @@ function valueFlags(commands: readonly Command[]): string[] {
 function valueCompletion(row: Option<unknown>): string {
   if (row.type.choices !== undefined)
     return `COMPREPLY=($(compgen -W "${row.type.choices.join(" ")}" -- "$cur")); return`;
-  return `COMPREPLY=($(compgen -f -- "$cur")); return`;
+  return row.type === path ? `COMPREPLY=($(compgen -f -- "$cur")); return` : "return";
 }
 
 function fishScript(commands: readonly Command[]): string {
@@ -114,7 +115,9 @@ function fishFlag(row: Option<unknown>, when: string): string {
   const short = /^-(\w),/.exec(row.flag ?? "")?.[1];
   const value = takesValue(row)
     ? row.type.choices === undefined
-      ? " -r -F"
+      ? row.type === path
+        ? " -r -F"
+        : " -x"
       : ` -x -a '${row.type.choices.join(" ")}'`
     : "";
   return `complete -c pgkit ${when}${short === undefined ? "" : `-s ${short} `}-l ${flagName(row).slice(2)}${value} -d ${quoted(row.doc)}`;

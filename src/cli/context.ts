@@ -15,6 +15,7 @@ export interface ContextInput {
   readonly version: string;
   readonly config: Config;
   readonly env: Readonly<Record<string, string | undefined>>;
+  readonly cwd: string;
   /** That of `--instance`. */
   readonly instance: string | undefined;
   readonly dryRun: boolean;

@@ -1,6 +1,6 @@
 import { readFile, stat } from "node:fs/promises";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { PgkitError } from "../lib/errors.ts";
 import type { Report } from "../lib/report.ts";
 import type { Secret, SecretVault } from "../lib/secret.ts";
@@ -10,6 +10,7 @@ import type { InstanceConfig, PasswordSource } from "./config.ts";
 
 export interface PasswordInput {
   readonly env: Readonly<Record<string, string | undefined>>;
+  readonly cwd: string;
   readonly vault: SecretVault;
   readonly report: Report;
   readonly signal: AbortSignal;
@@ -47,9 +48,9 @@ async function fromSource(source: PasswordSource, instance: string, input: Passw
 
 /** As libpq does: https://www.postgresql.org/docs/current/libpq-pgpass.html */
 async function fromPasswordFile(connection: Connection, input: PasswordInput): Promise<Secret | undefined> {
-  const { env, report, vault } = input;
+  const { env, cwd, report, vault } = input;
   const home = env["HOME"] || homedir();
-  const path = connection.parameters["passfile"] ?? (env["PGPASSFILE"] || join(home, ".pgpass"));
+  const path = resolve(cwd, connection.parameters["passfile"] ?? (env["PGPASSFILE"] || join(home, ".pgpass")));
   const found = await stat(path).catch((cause: NodeJS.ErrnoException) => {
     if (cause.code === "ENOENT" || cause.code === "ENOTDIR") return undefined;
     throw new PgkitError("config", `the password file ${path} cannot be read: ${cause.code}`, { cause });

@@ -99,7 +99,8 @@ async function bars(sink: ProgressSink): Promise<Progress> {
   };
   const say = (line: string) => {
     if (multibar === undefined || running.size === 0) sink.line(line);
-    else multibar.log(`${sink.scrub(line)}\n`);
+    // The bars' library wipes only the first of several lines that it writes over bars.
+    else multibar.log(`${sink.scrub(line)}\x1b[0K\n`);
   };
   const finish = () => {
     multibar?.stop();

@@ -1,0 +1,105 @@
+import { type ChildProcess, execFile, execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { copyFile, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { build } from "esbuild";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import packageJson from "../../package.json" with { type: "json" };
+
+const root = join(import.meta.dirname, "..", "..");
+let folder = "";
+let bin = "";
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "pgkit-bundle-"));
+  bin = join(folder, "bin", "pgkit.js");
+  await promisify(execFile)(process.execPath, [join(root, "scripts", "build.ts"), join(folder, "dist")]);
+  await mkdir(join(folder, "bin"));
+  await copyFile(join(root, "bin", "pgkit.js"), bin);
+  await writeFile(join(folder, "package.json"), '{ "type": "module" }');
+});
+
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+/** Starts the bundle with nothing of this process's environment but the PATH. */
+function start(args: readonly string[]): { child: ChildProcess; ended: Promise<{ status: number; stderr: string }> } {
+  const env = { PATH: process.env["PATH"], HOME: folder };
+  const child = spawn(process.execPath, [bin, ...args], { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
+  let stderr = "";
+  child.stderr?.on("data", (chunk) => (stderr += chunk));
+  const ended = once(child, "close").then(([status]) => ({ status, stderr }));
+  return { child, ended };
+}
+
+test("the bundle is one file that runs without node_modules, with the licences beside it", async () => {
+  expect((await readdir(join(folder, "dist"))).sort()).toEqual(["THIRD-PARTY-LICENSES.txt", "pgkit.js"]);
+  const { child, ended } = start(["--version"]);
+  let stdout = "";
+  child.stdout?.on("data", (chunk) => (stdout += chunk));
+  expect(await ended).toEqual({ status: 0, stderr: "" });
+  expect(stdout).toBe(`${packageJson.version}\n`);
+  const licences = await readFile(join(folder, "dist", "THIRD-PARTY-LICENSES.txt"), "utf8");
+  expect(licences).toMatch(/^commander \S+ \(MIT\)$/m);
+  expect(licences).not.toContain("(undefined)");
+});
+
+test("the exit status reaches the shell", async () => {
+  const ended = await start(["schdule"]).ended;
+  expect(ended).toMatchObject({ status: 2, stderr: expect.stringContaining("did you mean schedule?") });
+});
+
+test("nothing heavy is loaded before a command asks for it", async () => {
+  const entry = "src/main.ts";
+  const { metafile } = await build({
+    ...{ absWorkingDir: root, entryPoints: [entry], bundle: true, write: false, metafile: true },
+    ...{ platform: "node", format: "esm", external: ["pg-native"], logLevel: "silent" },
+  });
+  const reached = new Set([entry]);
+  for (const path of reached) {
+    for (const found of metafile.inputs[path]?.imports ?? []) {
+      if (found.kind !== "dynamic-import" && found.external !== true) reached.add(found.path);
+    }
+  }
+  const packages = [...reached].flatMap((path) => /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1] ?? []);
+  expect(new Set(packages)).toEqual(new Set(["commander"]));
+});
+
+/** The command line that waits: its configuration comes out of a pipe that nobody has written to yet. */
+async function waiting() {
+  const pipe = join(folder, `pipe-${process.hrtime.bigint()}.yaml`);
+  execFileSync("mkfifo", [pipe]);
+  const run = start(["schedule", "--config", pipe]);
+  // Opening it for writing waits for the reader.
+  return { ...run, writer: await open(pipe, "w") };
+}
+
+test("SIGINT and SIGTERM end a run with 130", async () => {
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    const { child, ended, writer } = await waiting();
+    child.kill(signal);
+    // The write wakes the run after the signal was sent; both reach it in this order.
+    await writer.writeFile("timeZone: UTC\n");
+    await writer.close();
+    expect(await ended).toEqual({ status: 130, stderr: `pgkit: stopped by ${signal}\n` });
+  }
+});
+
+test("a second signal ends a run that does not stop", async () => {
+  const { child, ended, writer } = await waiting();
+  child.kill("SIGINT");
+  child.kill("SIGTERM");
+  expect(await ended).toMatchObject({ status: 130 });
+  await writer.close();
+});
+
+test("a reader that went away ends the output quietly", () => {
+  const script = '{ "$1" "$2" completion bash; echo "status $?" >&2; } 2>&1 >&3 3>&- | cat';
+  // File descriptor 3 is a pipe whose reader is gone before pgkit has started.
+  const output = execFileSync("bash", ["-c", `exec 3> >(true); wait $!; ${script}`, "bash", process.execPath, bin], {
+    encoding: "utf8",
+    env: { PATH: process.env["PATH"], HOME: folder },
+  });
+  expect(output).toBe("status 0\n");
+});
