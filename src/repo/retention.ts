@@ -112,7 +112,7 @@ function keepOfGroup<B extends PrunableBackup>(
   const rules = policies.get(first.instance)?.[first.kind] ?? {};
   if (!hasRules(rules)) for (const backup of past) keep(backup, "no retention is configured");
   // Over the good ones alone, so that a damaged one pushes no good one out; and over all, as it may still be of use.
-  for (const list of [past]) {
+  for (const list of [good, past]) {
     for (const { backup, reason } of applyRules(rules, list, calendar)) keep(backup, reason);
   }
   const of = first.database === undefined ? first.instance : `${first.instance}/${first.database}`;
