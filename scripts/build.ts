@@ -1,7 +1,23 @@
 /** Bundles src/main.ts into pgkit.js, one file, and collects the licences of what is in it. Usage: build.ts [FOLDER], by default dist */
 import { readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { isBuiltin } from "node:module";
 import { join, resolve } from "node:path";
-import { build, type Metafile } from "esbuild";
+import { build, type Metafile, type Plugin } from "esbuild";
+
+/** Node's own modules load when the code that uses them does: http, tls and the like cost every command 30 ms else. */
+const lazyBuiltins: Plugin = {
+  name: "lazy-builtins",
+  setup(setup) {
+    setup.onResolve({ filter: /^[^.]/ }, ({ kind, path }) => {
+      if (kind !== "import-statement" || !isBuiltin(path)) return undefined;
+      return { path: path.replace(/^node:/, ""), namespace: "builtin" };
+    });
+    setup.onLoad({ filter: /.*/, namespace: "builtin" }, ({ path }) => ({
+      contents: `module.exports = require("node:${path}")`,
+      loader: "js",
+    }));
+  },
+};
 
 const root = join(import.meta.dirname, "..");
 const dist = resolve(root, process.argv[2] ?? "dist");
@@ -19,6 +35,7 @@ const { metafile } = await build({
   legalComments: "none",
   // pg takes its native bindings only when asked to; pgkit never asks.
   external: ["pg-native"],
+  plugins: [lazyBuiltins],
   banner: {
     js: 'import{createRequire as __createRequire}from"node:module";const require=__createRequire(import.meta.url);',
   },

@@ -1,7 +1,8 @@
 import { stat } from "node:fs/promises";
 import { userInfo } from "node:os";
 import type { Secret, SecretVault } from "../lib/secret.ts";
-import type { InstanceConfig, PasswordSource, RetentionRules } from "./config.ts";
+import type { RetentionRules } from "../repo/retention-rules.ts";
+import type { InstanceConfig, PasswordSource } from "./config.ts";
 import type { FileProblem } from "./config-file.ts";
 import { connectionOptions, globalOptions } from "./options/global.ts";
 import {
@@ -105,6 +106,8 @@ function policiesOf(settings: Settings, name: string): Policies {
     },
     connections: settings.get(instanceOptions.connections, name),
     jobs: settings.get(instanceOptions.jobs, name),
+    wholeBelowBytes: settings.get(instanceOptions.wholeBelow, name),
+    countRows: settings.get(instanceOptions.countRows, name),
     schedule: {
       logical: settings.get(instanceOptions.scheduleLogical, name),
       base: settings.get(instanceOptions.scheduleBase, name),

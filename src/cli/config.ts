@@ -1,4 +1,5 @@
 import type { Secret } from "../lib/secret.ts";
+import type { RetentionPolicy } from "../repo/retention.ts";
 
 /** The whole configuration: flags over environment over file over defaults, checked. */
 export interface Config {
@@ -46,8 +47,11 @@ export interface InstanceConfig {
   readonly connections: number;
   /** Parallel jobs inside one big database. */
   readonly jobs: number;
+  /** A smaller database is stored as one archive. */
+  readonly wholeBelowBytes: number;
+  readonly countRows: boolean;
   readonly schedule: ScheduleConfig;
-  readonly retention: { readonly logical: RetentionRules; readonly base: RetentionRules };
+  readonly retention: RetentionPolicy;
   readonly objectives: { readonly rpoMs: number | undefined; readonly rtoMs: number | undefined };
 }
 
@@ -69,17 +73,6 @@ export interface ScheduleConfig {
   readonly base: string | undefined;
   readonly timeZone: string;
   readonly graceMs: number;
-}
-
-/** A backup is kept when one rule keeps it; where no rule is given at all, every backup is. */
-export interface RetentionRules {
-  readonly keepLast?: number;
-  readonly keepHourly?: number;
-  readonly keepDaily?: number;
-  readonly keepWeekly?: number;
-  readonly keepMonthly?: number;
-  readonly keepYearly?: number;
-  readonly windowMs?: number;
 }
 
 export interface ApplicationConfig {

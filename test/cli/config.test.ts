@@ -81,6 +81,8 @@ test("the whole file of the contract loads", async () => {
     databases: { exclude: ["scratch"] },
     connections: 4,
     jobs: 2,
+    wholeBelowBytes: 1024 ** 3,
+    countRows: true,
     schedule: { logical: "0 2 * * *", base: "30 1 * * 0", timeZone: "UTC", graceMs: 3_600_000 },
     retention: {
       logical: { keepLast: 3, keepDaily: 7, keepWeekly: 4, keepMonthly: 6 },

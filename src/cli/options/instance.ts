@@ -44,6 +44,17 @@ export const instanceOptions = {
     default: 2,
     doc: "parallel jobs inside one big database",
   }),
+  wholeBelow: option(value.byteSize, {
+    key: `${instance}.wholeBelow`,
+    default: 1024 ** 3,
+    defaultDoc: "`1GiB`",
+    doc: "a smaller database is stored as one archive, a bigger one in parts by parallel jobs",
+  }),
+  countRows: option(value.yesOrNo, {
+    key: `${instance}.countRows`,
+    default: true,
+    doc: "count the rows of every table, so that a restore can be compared; false takes PostgreSQL's estimates",
+  }),
   scheduleLogical: option(value.cron, {
     key: `${instance}.schedule.logical`,
     defaultDoc: "none",
