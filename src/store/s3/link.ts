@@ -1,12 +1,10 @@
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
-import { getCACertificates } from "node:tls";
 import { S3Client } from "@aws-sdk/client-s3";
-import { PgkitError } from "../../lib/errors.ts";
 import { type Clock, systemClock } from "../../lib/time.ts";
 import { cancelled, orCancelled, throwIfCancelled } from "../cancel.ts";
+import { authorities } from "../tls.ts";
 import { backoff } from "./backoff.ts";
 import type { S3StoreConfig } from "./config.ts";
 import { s3Error } from "./errors.ts";
@@ -64,7 +62,6 @@ export function s3Link(config: S3StoreConfig): S3Link {
 
 function clientConfig(config: S3StoreConfig, clock: Clock): ConstructorParameters<typeof S3Client>[0] & object {
   const sockets = { keepAlive: true, maxSockets: 64 };
-  const ca = config.caFile === undefined ? {} : { ca: [...getCACertificates("default"), readCa(config.caFile)] };
   const { accessKeyId, secretAccessKey, sessionToken } = config.credentials ?? {};
   const keys =
     accessKeyId === undefined || secretAccessKey === undefined ? undefined : { accessKeyId, secretAccessKey };
@@ -78,7 +75,7 @@ function clientConfig(config: S3StoreConfig, clock: Clock): ConstructorParameter
       connectionTimeout: config.connectTimeoutMs ?? 10_000,
       socketTimeout: config.idleTimeoutMs ?? 60_000,
       httpAgent: new HttpAgent(sockets),
-      httpsAgent: new HttpsAgent({ ...sockets, ...ca }),
+      httpsAgent: new HttpsAgent({ ...sockets, ...authorities(config.caFile) }),
     },
     // Checksums are given where the server is known to understand them; the SDK's own trailers are refused by many.
     requestChecksumCalculation: "WHEN_REQUIRED",
@@ -86,15 +83,6 @@ function clientConfig(config: S3StoreConfig, clock: Clock): ConstructorParameter
     expectContinueHeader: false,
     followRegionRedirects: true,
   };
-}
-
-function readCa(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    const hint = "storage.caFile names a PEM file with the authority's certificate";
-    throw new PgkitError("config", `the CA file ${path} cannot be read`, { hint, cause: error });
-  }
 }
 
 function watch(client: S3Client, config: S3StoreConfig, clock: Clock, seen: { skewMs: number }): void {

@@ -7,8 +7,8 @@ import {
 } from "@aws-sdk/client-s3";
 import { isPgkitError, PgkitError } from "../../lib/errors.ts";
 import { discard } from "../body.ts";
-import { throwIfCancelled } from "../cancel.ts";
 import type { Part } from "../parts.ts";
+import { sendParts } from "../send-parts.ts";
 import { type RunningSum, runningSum, sumOf } from "./checksum.ts";
 import { answerOf } from "./errors.ts";
 import { bareEtag, rawHead } from "./read.ts";
@@ -39,8 +39,13 @@ export async function putParts(
   const uploadId = await createUpload(writer, write);
   try {
     const sum = runningSum(write.mode);
-    const sent = await sendParts(writer, write, uploadId, sum, first, rest, body);
-    return await complete(writer, write, uploadId, sum, sent.parts, sent.bytes);
+    const { sent, bytes } = await sendParts(first, rest, {
+      parallel: writer.link.config.parallelParts ?? 4,
+      body,
+      signal: write.signal,
+      send: (part, number, signal) => sendPart(writer, { ...write, signal }, uploadId, sum, number, part),
+    });
+    return await complete(writer, write, uploadId, sum, sent, bytes);
   } catch (error) {
     discard(body);
     await giveUp(writer, write.key, uploadId);
@@ -64,67 +69,16 @@ async function createUpload({ link }: S3Writer, write: S3Write): Promise<string>
   return UploadId;
 }
 
-async function sendParts(
+async function sendPart(
   writer: S3Writer,
   write: S3Write,
   uploadId: string,
-  sum: RunningSum,
-  first: Part,
-  rest: AsyncGenerator<Part>,
-  body: Readable | Uint8Array,
-): Promise<{ parts: SentPart[]; bytes: number }> {
-  const failed = new AbortController();
-  const signal = write.signal === undefined ? failed.signal : AbortSignal.any([write.signal, failed.signal]);
-  const failures: unknown[] = [];
-  const fail = (error: unknown) => {
-    failures.push(error);
-    failed.abort();
-    // Reading must not wait for a source that may give nothing more.
-    discard(body);
-  };
-  const parts: SentPart[] = [];
-  const underWay = new Set<Promise<void>>();
-  let bytes = 0;
-  let count = 0;
-  const begin = async (part: Part) => {
-    count += 1;
-    const number = count;
-    if (number > partsAtMost) throw tooLarge(writer, write.key);
-    bytes += part.bytes.length;
-    while (underWay.size >= (writer.link.config.parallelParts ?? 4)) await Promise.race(underWay);
-    if (failures.length > 0) return;
-    const sending = sendPart(writer, write, uploadId, sum, signal, number, part)
-      .then((sent) => void parts.push(sent), fail)
-      .finally(() => {
-        part.free();
-        underWay.delete(sending);
-      });
-    underWay.add(sending);
-  };
-  try {
-    await begin(first);
-    for await (const part of rest) {
-      await begin(part);
-      if (failures.length > 0) break;
-    }
-  } catch (error) {
-    fail(error);
-  }
-  await Promise.all(underWay);
-  if (failures.length > 0) throw failures[0];
-  throwIfCancelled(write.signal);
-  return { parts: parts.sort((a, b) => a.PartNumber - b.PartNumber), bytes };
-}
-
-async function sendPart(
-  { link }: S3Writer,
-  write: S3Write,
-  uploadId: string,
   running: RunningSum,
-  signal: AbortSignal,
   number: number,
   part: Part,
 ): Promise<SentPart> {
+  const { link } = writer;
+  if (number > partsAtMost) throw tooLarge(writer, write.key);
   const sum = sumOf(write.mode, part.bytes);
   running.add(part.bytes, sum);
   const input = {
@@ -137,7 +91,7 @@ async function sendPart(
     ...sum.header,
     ...readEncryption(link.config),
   };
-  const { ETag = "" } = await link.request(`storing part ${number} of ${write.key}`, signal, (send) =>
+  const { ETag = "" } = await link.request(`storing part ${number} of ${write.key}`, write.signal, (send) =>
     link.client.send(new UploadPartCommand(input), send),
   );
   const { ChecksumCRC32 } = sum.header;
