@@ -4,7 +4,8 @@ export interface S3StoreConfig {
   bucket: string;
   /** Keys of the store live under `prefix/` in the bucket. */
   prefix?: string | undefined;
-  region: string;
+  /** Left out: what the SDK finds (AWS_REGION, profile). */
+  region?: string | undefined;
   /** Left out: Amazon's, by region. */
   endpoint?: string | undefined;
   /** `endpoint/bucket/key` in place of `bucket.endpoint/key`; most servers that are not Amazon's want it. */

@@ -29,6 +29,9 @@ export function s3Error(error: unknown, asked: Asked): PgkitError {
     const network = networkError(error, where, cause);
     if (network !== undefined) return network;
   }
+  if (said === "Region is missing") {
+    return new PgkitError("config", `${where}: no region is configured`, { hint: "set storage.region", cause });
+  }
   const [code, hint] = meaning(answer, asked);
   const text = said === "" || said === "UnknownError" ? `status ${answer.status ?? "unknown"}` : said;
   const named = text.includes(answer.name) ? text : `${answer.name}: ${text}`;

@@ -37,7 +37,7 @@ export function s3Link(config: S3StoreConfig): S3Link {
   const seen = { skewMs: 0 };
   watch(client, config, clock, seen);
   useContentMd5(client);
-  const at = config.endpoint ?? `Amazon S3 in ${config.region}`;
+  const at = config.endpoint ?? `Amazon S3 (region ${config.region ?? "of the environment"})`;
   const prefix = config.prefix === undefined || config.prefix === "" ? "" : `${config.prefix}/`;
   return {
     client,
@@ -66,7 +66,7 @@ function clientConfig(config: S3StoreConfig, clock: Clock): ConstructorParameter
   const keys =
     accessKeyId === undefined || secretAccessKey === undefined ? undefined : { accessKeyId, secretAccessKey };
   return {
-    region: config.region,
+    ...(config.region === undefined ? {} : { region: config.region }),
     ...(config.endpoint === undefined ? {} : { endpoint: config.endpoint }),
     forcePathStyle: config.pathStyle === true,
     ...(keys === undefined ? {} : { credentials: { ...keys, ...(sessionToken ? { sessionToken } : {}) } }),
