@@ -5,12 +5,13 @@
 #
 # The project and the folder for temporary files are at the same place inside; processes and network are the machine's
 # own. The mounts are in a namespace that ends with the command's last process, however that ends, so none can leak.
-# PGKIT_ROOT names another root directory.
+# PGKIT_ROOT names another root directory: its path, or its name in the cache folder.
 set -euo pipefail
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 cache=${PGKIT_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/pgkit}
-root=${PGKIT_ROOT:-$cache/roots/trixie}
+root=${PGKIT_ROOT:-trixie}
+[[ $root = /* ]] || root=$cache/roots/$root
 
 fail() {
   echo "in-root: $*" >&2
@@ -19,7 +20,7 @@ fail() {
 
 [ $# -gt 0 ] || fail "scripts/in-root.sh COMMAND..."
 if [ "${PGKIT_IN_ROOT:-}" != entering ]; then
-  [ -e "$root.stamp" ] || fail "there is no root directory in $root: run scripts/setup.sh root"
+  [ -e "$root.stamp" ] || fail "there is no root directory in $root: run scripts/setup.sh root (newest for Debian testing)"
   [ "$(id -u)" -eq 0 ] || fail "entering a root directory needs root: run it as root, or with sudo"
   PGKIT_IN_ROOT=entering exec unshare --mount --propagation private -- "$BASH" "${BASH_SOURCE[0]}" "$@" ||
     fail "this machine refuses a mount namespace (unshare --mount); a container needs CAP_SYS_ADMIN for it"

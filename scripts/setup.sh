@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs what the tests, the demo and the benches need; quick when nothing is to do.
 #
-#   scripts/setup.sh [packages|system|s3|root|bench]...
+#   scripts/setup.sh [packages|system|s3|root|newest|bench]...
 #
 #   packages  node_modules, as package-lock.json says
 #   system    PostgreSQL 15 or newer (server and clients), age, zstd
 #   s3        Ceph's monitor, object storage daemon and S3 gateway
-#   root      a root directory of Debian 13 with PostgreSQL 17 and a newer Ceph, in the cache folder
+#   root      a root directory of Debian 13 with PostgreSQL 17 and Ceph 18, in the cache folder
+#   newest    a root directory of Debian testing with Ceph 20 or newer, beside it
 #   bench     the other backup and copy tools that `npm run bench` compares with
 #
 # With neither root nor sudo it installs nothing and says what is missing. No service is ever started.
@@ -22,8 +23,8 @@ main() {
   local part
   for part in "$@"; do
     case $part in
-      packages | system | s3 | root | bench) "setup_$part" ;;
-      *) fail "scripts/setup.sh: unknown part '$part' (packages, system, s3, root, bench)" ;;
+      packages | system | s3 | root | newest | bench) "setup_$part" ;;
+      *) fail "scripts/setup.sh: unknown part '$part' (packages, system, s3, root, newest, bench)" ;;
     esac
   done
 }
@@ -60,12 +61,25 @@ setup_bench() {
     command -v "$program" >/dev/null || missing+=("$program")
   done
   [ ${#missing[@]} -eq 0 ] || install_on_host "${missing[@]}"
-  setup_root
-  bash "$project/scripts/newer-root.sh" "$cache/roots/trixie" pgbackrest pgcopydb
+  make_root trixie "${postgres_17[@]}" "${ceph[@]}" -- pgbackrest pgcopydb
 }
 
-setup_root() {
-  bash "$project/scripts/newer-root.sh" "$cache/roots/trixie"
+postgres_17=(postgresql-17 age zstd)
+ceph=(ceph-mon ceph-osd radosgw ceph-common ca-certificates openssl procps)
+
+setup_root() { make_root trixie "${postgres_17[@]}" "${ceph[@]}"; }
+setup_newest() { make_root forky "${ceph[@]}"; }
+
+make_root() {
+  # Also where Debian's keys are not Debian's own: on Ubuntu.
+  local missing=()
+  [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
+  if ! command -v mmdebstrap >/dev/null && ! command -v debootstrap >/dev/null; then
+    (install_on_host mmdebstrap "${missing[@]}") || install_on_host debootstrap "${missing[@]}"
+  fi
+  local suite=$1
+  shift
+  bash "$project/scripts/newer-root.sh" "$cache/roots/$suite" "$suite" "$@"
 }
 
 # The bin folder of the newest server of major 15 or more that is installed, or nothing.
@@ -108,23 +122,25 @@ install_quietly() {
   fi
   # shellcheck disable=SC2064 # the names of now
   trap "${as_root[*]} rm -f ${made[*]}" EXIT
-  apt_get install "$@" || { apt_get update && apt_get install "$@"; } || fail "apt-get could not install: $*"
+  local log
+  log=$(mktemp)
+  # A machine that was just made knows no packages yet.
+  apt_get "$log" install "$@" || { apt_get "$log" update && apt_get "$log" install "$@"; } || {
+    tail -n 20 "$log" >&2
+    fail "apt-get could not install: $*"
+  }
+  rm -f "$log"
 }
 
 # apt-get waits for dpkg's lock by itself, but not for the one on its lists and downloads.
 apt_get() {
-  local log deadline=$((SECONDS + lock_timeout_s))
-  log=$(mktemp)
+  local log=$1 deadline=$((SECONDS + lock_timeout_s))
+  shift
   until "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -qq --no-install-recommends \
     -o DPkg::Lock::Timeout=$lock_timeout_s -o Dpkg::Options::=--force-confold "$@" </dev/null >"$log" 2>&1; do
-    if ! grep -q 'Could not get lock\|Unable to lock' "$log" || [ $SECONDS -ge $deadline ]; then
-      tail -n 20 "$log" >&2
-      rm -f "$log"
-      return 1
-    fi
+    if ! grep -q 'Could not get lock\|Unable to lock' "$log" || [ $SECONDS -ge $deadline ]; then return 1; fi
     sleep 1
   done
-  rm -f "$log"
 }
 
 say() { echo "setup: $*" >&2; }

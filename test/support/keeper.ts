@@ -1,4 +1,4 @@
-import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
+import { type ChildProcess, execFile, type SpawnOptions, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -6,10 +6,11 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 
 /**
  * A process that keeps the S3 and Azure servers of a test run. It says where it listens (one line on stdout), starts
- * each server when it is first asked for (`/s3/old`, `/s3/new`, `/azurite`), and stops them and itself when its
+ * each server when it is first asked for (`/s3/old`, `/s3/new`, `/s3/newest`, `/azurite`), and stops them and itself when its
  * standard input ends: however the test run ends, nothing is left.
  */
 const folder = await mkdtemp(join(tmpdir(), "pgkit-servers-"));
@@ -18,9 +19,9 @@ const children: ChildProcess[] = [];
 const project = fileURLToPath(new URL("../..", import.meta.url));
 
 const starters: Record<string, () => Promise<string>> = {
-  "/s3/old": () => startRgw("old", []),
-  // Inside the root directory of the newer Debian the newer one is the machine's own.
-  "/s3/new": () => startRgw("new", process.env["PGKIT_IN_ROOT"] === "yes" ? [] : ["--root"]),
+  "/s3/old": () => startRgw("old", "s3"),
+  "/s3/new": () => startRgw("new", "root", "trixie"),
+  "/s3/newest": () => startRgw("newest", "newest", "forky"),
   "/azurite": startAzurite,
 };
 
@@ -45,9 +46,10 @@ async function answer(path: string): Promise<string> {
   return await running;
 }
 
-async function startRgw(name: string, options: string[]): Promise<string> {
-  const script = join(project, "test/support/rgw.sh");
-  const child = keep("bash", [script, "run", join(folder, name), ...options], { stdio: ["pipe", "pipe", "pipe"] });
+async function startRgw(name: string, part: string, root?: string): Promise<string> {
+  await promisify(execFile)("bash", [join(project, "scripts/setup.sh"), part]);
+  const args = [join(project, "test/support/rgw.sh"), "run", join(folder, name), ...(root ? ["--root", root] : [])];
+  const child = keep("bash", args, { stdio: ["pipe", "pipe", "pipe"] });
   return await firstLine(child, (line) => line.startsWith("{"));
 }
 

@@ -2,29 +2,29 @@
 # A real S3 server for tests and benches: Ceph's gateway with one monitor and one object storage daemon on a sparse
 # file, all on the loopback interface, with plain HTTP and TLS, and no data worth keeping.
 #
-#   test/support/rgw.sh start  DIR [--root]   starts it in the background; says where it is, as JSON
-#   test/support/rgw.sh run    DIR [--root]   the same, but until its standard input ends; then DIR is removed
-#   test/support/rgw.sh status DIR            the JSON again; exit 1 when it does not run
-#   test/support/rgw.sh stop   DIR            stops it; DIR can be started again
+#   test/support/rgw.sh start  DIR [--root NAME]   starts it in the background; says where it is, as JSON
+#   test/support/rgw.sh run    DIR [--root NAME]   the same, but until its standard input ends; then DIR is removed
+#   test/support/rgw.sh status DIR                 the JSON again; exit 1 when it does not run
+#   test/support/rgw.sh stop   DIR                 stops it; DIR can be started again
 #
-# --root takes the newer Ceph of the root directory that `scripts/setup.sh root` makes.
+# --root takes the newer Ceph of a root directory: `trixie` that `scripts/setup.sh root` makes, or `forky` of `newest`.
 set -euo pipefail
 
 command=${1:-}
 dir=${2:-}
-in_root=${3:-}
+in_root=${4:-}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 seconds_to_start=60
 daemons=(rgw osd mon)
 keeper=() # what each daemon is started by
 
 main() {
-  [[ $command =~ ^(start|run|status|stop)$ && -n $dir && $in_root =~ ^(--root)?$ ]] ||
-    fail "usage: rgw.sh start|run|status|stop DIR [--root]"
+  [[ $command =~ ^(start|run|status|stop)$ && -n $dir && ($# -eq 2 || ($# -eq 4 && $3 == --root)) ]] ||
+    fail "usage: rgw.sh start|run|status|stop DIR [--root NAME]"
   mkdir -p "$dir"
   dir=$(cd "$dir" && pwd -P)
-  if [ "$in_root" = --root ] && [[ $command =~ ^(start|run)$ ]]; then
-    exec bash "$here/../../scripts/in-root.sh" bash "${BASH_SOURCE[0]}" "$command" "$dir"
+  if [ -n "$in_root" ] && [[ $command =~ ^(start|run)$ ]]; then
+    PGKIT_ROOT=$in_root exec bash "$here/../../scripts/in-root.sh" bash "${BASH_SOURCE[0]}" "$command" "$dir"
   fi
   "do_$command"
 }
@@ -103,8 +103,8 @@ make_cluster() {
   wait_until $seconds_to_start ceph_says osd new "$osd_uuid" || fail "the monitor does not answer"
   logged ceph-osd --conf "$dir/ceph.conf" -i 0 --mkfs --osd-uuid "$osd_uuid"
   launch osd ceph-osd -i 0
+  make_users "$http_port" "$tls_port"
   launch rgw radosgw -n client.rgw
-  write_users "$http_port" "$tls_port"
 }
 
 launch_all() {
@@ -202,20 +202,28 @@ write_certificates() {
   ) >>"$dir/setup.log" 2>&1 || fail "openssl could not make a certificate"
 }
 
+# The gateway reads it when it starts.
+add_storage_class() {
+  local place=(--placement-id default-placement --storage-class STANDARD_IA)
+  admin zonegroup placement add --rgw-zonegroup default "${place[@]}"
+  admin zone placement add --rgw-zone default "${place[@]}" --data-pool default.rgw.buckets.data
+}
+
 # server.json last: it says that the server is whole.
-write_users() {
+make_users() {
   local key secret denied_key denied_secret
   key=PGKIT$(random_letters 15) secret=$(random_letters 40) denied_key=DENIED$(random_letters 14) denied_secret=$(random_letters 40)
-  local admin=(radosgw-admin --conf "$dir/ceph.conf" -n client.rgw)
-  logged timeout $seconds_to_start "${admin[@]}" user create --uid=pgkit --display-name=pgkit --access-key="$key" --secret-key="$secret"
-  logged timeout $seconds_to_start "${admin[@]}" user create --uid=denied --display-name=denied --access-key="$denied_key" \
+  admin user create --uid=pgkit --display-name=pgkit --access-key="$key" --secret-key="$secret"
+  admin user create --uid=denied --display-name=denied --access-key="$denied_key" \
     --secret-key="$denied_secret" --max-buckets=-1
+  add_storage_class
   cat >"$dir/server.json.new" <<JSON
 {"endpoint":"http://127.0.0.1:$1","tlsEndpoint":"https://localhost:$2","wrongNameEndpoint":"https://127.0.0.1:$2","caFile":"$dir/ca.crt","region":"us-east-1","accessKeyId":"$key","secretAccessKey":"$secret","denied":{"accessKeyId":"$denied_key","secretAccessKey":"$denied_secret"},"kmsKeyId":"pgkit-test-key","version":"$(ceph-mon --version | cut -d' ' -f3)"}
 JSON
   mv "$dir/server.json.new" "$dir/server.json"
 }
 
+admin() { logged timeout $seconds_to_start radosgw-admin --conf "$dir/ceph.conf" -n client.rgw "$@"; }
 ceph_says() { timeout 10 ceph --conf "$dir/ceph.conf" "$@" >>"$dir/setup.log" 2>&1; }
 alive() { kill -0 "$(cat "$dir/$1.pid" 2>/dev/null)" 2>/dev/null; }
 gone() { ! kill -0 "$1" 2>/dev/null; }

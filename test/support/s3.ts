@@ -3,20 +3,24 @@ import { CreateBucketCommand, PutBucketVersioningCommand, S3Client } from "@aws-
 import { serverOfThisRun } from "./servers.ts";
 
 /**
- * A Ceph gateway: `old` is the 16.2 of Debian 12, `new` the 18.2 of Debian 13. Measured on both (16.2.15, 18.2.7):
- * - `If-None-Match: *` on PUT is kept between 16 writers, but in a bucket with versions (so with object lock) ignored:
- *   all 16 win. On CompleteMultipartUpload it is ignored everywhere.
- * - `If-Match` on PUT compares with the ETag *without* its quotes: the quoted one of HEAD always fails with 412. Unquoted
- *   it is kept: of 16 writers one wins, the others get 412 or 500. DELETE ignores it.
- * - No checksum but Content-MD5 (a wrong one: 400 BadDigest) and the ETag is computed; `x-amz-checksum-*` is accepted
- *   even when wrong, not stored and not returned. GetObjectAttributes is unknown (200 with another document).
- * - 16.2 answers 411 to a body with a checksum at its end or of unknown length; 18.2 takes both.
+ * A Ceph gateway: `old` is the 16.2 of Debian 12, `new` the 18.2 of Debian 13, `newest` the 20.2 of Debian testing.
+ * Measured on 16.2.15, 18.2.7 and 20.2.4:
+ * - `If-None-Match: *` on PUT is kept between 16 writers, but in a bucket with versions (so with object lock) ignored by
+ *   all three: all 16 win. On CompleteMultipartUpload only 20.2 keeps it (and then the upload must still be aborted).
+ * - `If-Match` on PUT: 16.2 and 18.2 compare it with the ETag *without* its quotes: the quoted one of HEAD always fails
+ *   with 412. Unquoted it is kept: of 16 writers one wins, the others get 412 or 500. 20.2 takes both, and the losers
+ *   get 409; a missing key is 404. On DELETE only 20.2 keeps it.
+ * - Checksums: all three refuse a wrong Content-MD5 (400 BadDigest). `x-amz-checksum-*` is accepted by 16.2 and 18.2 even
+ *   when wrong, not stored and not returned; 20.2 does the same unless `x-amz-sdk-checksum-algorithm` goes with it: then
+ *   it stores and returns it, also of a whole multipart object.
+ * - 16.2 answers 411 to a body with a checksum at its end or of unknown length; the others take both.
  * - Completing again succeeds; completing after abort is 500; aborting again 404. The ETag of Complete is empty (16.2) or
  *   without quotes (18.2).
- * - Object lock headers are kept on PUT, ignored on CreateMultipartUpload (PutObjectRetention afterwards works), and 400
- *   in a bucket without object lock. A DELETE without version makes a marker; of a locked version it is 403, in
+ * - Object lock headers are kept on PUT; on CreateMultipartUpload only by 20.2 (PutObjectRetention afterwards works with
+ *   all); 400 in a bucket without object lock. A DELETE without version makes a marker; of a locked version it is 403, in
  *   DeleteObjects an entry in Errors.
- * - An unknown storage class is 400 InvalidArgument. `AES256` is ignored by 16.2, 400 by 18.2; `aws:kms` works.
+ * - The storage class STANDARD_IA is there, an unknown one is 400 InvalidArgument. `AES256` is ignored by 16.2, 400 by the
+ *   others; `aws:kms` works.
  */
 export interface S3Server {
   version: string;
@@ -40,8 +44,8 @@ export interface S3Server {
   newBucket(options?: { objectLock?: boolean; versioning?: boolean }): Promise<string>;
 }
 
-/** The S3 server of this test run, started when the first test asks for it and ended with the run. */
-export async function startS3(which: "old" | "new"): Promise<S3Server> {
+/** An S3 server of this test run, started when the first test asks for it and ended with the run. */
+export async function startS3(which: "old" | "new" | "newest"): Promise<S3Server> {
   const facts = await serverOfThisRun<Omit<S3Server, "client" | "newBucket">>(`/s3/${which}`);
   const { endpoint, region, accessKeyId, secretAccessKey } = facts;
   const client = new S3Client({
