@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, and runs the tests.
+#
+#   scripts/test.sh           all of them, then those that face PostgreSQL again beside a newer one (in a root directory)
+#   scripts/test.sh FILTER..  vitest's own arguments; on this machine alone
+#
+# The last line says how many tests passed, failed and, where any did not run, were skipped: `N passed, N failed`. A test
+# that was skipped, and a run without tests, fail.
+set -euo pipefail
+
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$project"
+results=$(mktemp -d)
+ran=()
+
+main() {
+  trap cleanup EXIT
+  if [ $# -gt 0 ]; then
+    set_up packages system
+  else
+    set_up packages system s3 root newest
+  fi
+  export PATH=$project/node_modules/.bin:$PATH
+  node scripts/build.ts >&2
+  start_keeper
+  run host vitest run "$@"
+  # Whoever faces a server's major must hold for a newer one too.
+  [ $# -gt 0 ] || PGKIT_TEST_MAJOR=17 run root scripts/in-root.sh vitest run test/postgres test/backup test/restore test/stories
+  stop_keeper
+  node scripts/test-summary.ts "${ran[@]}"
+}
+
+# All at once: each mostly waits for another's disk or network. Says nothing when nothing is to do.
+set_up() {
+  local part pids=() pid failed=0
+  for part in "$@"; do
+    bash scripts/setup.sh "$part" </dev/null &
+    pids+=($!)
+  done
+  for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
+  [ $failed -eq 0 ] || exit 1
+}
+
+# One for both runs: a server that the first has started serves the second. It ends when we do: its input is ours.
+start_keeper() {
+  coproc keeper { exec node test/support/keeper.ts; }
+  read -r PGKIT_TEST_SERVERS <&"${keeper[0]}"
+  export PGKIT_TEST_SERVERS
+}
+
+stop_keeper() {
+  local pid=$keeper_PID
+  eval "exec ${keeper[1]}>&-"
+  wait "$pid" || true
+}
+
+# Runs vitest; what came of it is in a file, beside its exit status, for the summary.
+run() {
+  local name=$1 status=0
+  shift
+  echo "== $name: $*" >&2
+  "$@" --reporter=default --reporter=json --outputFile.json="$results/$name.json" </dev/null || status=$?
+  echo $status >"$results/$name.status"
+  ran+=("$results/$name")
+}
+
+cleanup() { rm -rf "$results"; }
+
+main "$@"
