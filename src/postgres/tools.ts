@@ -13,6 +13,8 @@ export interface ToolTarget {
   connection: Connection;
   database: string;
   applicationName?: string;
+  /** Settings of the program's sessions. */
+  settings?: Readonly<Record<string, string>>;
   signal?: AbortSignal | undefined;
 }
 
@@ -37,13 +39,15 @@ export async function* toolOutput(
 
 /**
  * Feeds `input` to a program and waits for its exit; gives its output as text. A source that fails kills the program
- * before it could take the end of what it got for the end of the input.
+ * before it could take the end of what it got for the end of the input. Fails too when the program exits 0 without having
+ * read all, unless it may.
  */
 export async function toolInput(
   target: ToolTarget,
   program: string,
   args: readonly string[],
   input: Bytes,
+  { mayStopReading = false }: { mayStopReading?: boolean } = {},
 ): Promise<string> {
   const subprocess = start(target, program, args, "pipe");
   const source = killingOnFailure(input, () => subprocess.kill("SIGKILL"));
@@ -55,7 +59,7 @@ export async function toolInput(
   // The source's own failure says more than the program's death by our hand; EPIPE says less than its last words.
   if (feedError !== undefined && !isBrokenPipe(feedError)) throw feedError;
   if (exit instanceof Error) throw toolError(exit, target, program);
-  if (feedError !== undefined) throw toolError(feedError, target, program);
+  if (feedError !== undefined && !mayStopReading) throw toolError(feedError, target, program);
   return exit;
 }
 
@@ -67,8 +71,10 @@ export async function runTool(target: ToolTarget, program: string, args: readonl
 }
 
 function start(target: ToolTarget, program: string, args: readonly string[], stdin: "ignore" | "pipe") {
-  const { programs, connection, database, applicationName = "pgkit", signal } = target;
+  const { programs, connection, database, applicationName = "pgkit", settings = {}, signal } = target;
   const environment = libpqEnvironment(connection, database, applicationName);
+  const options = Object.entries(settings).map(([name, value]) => `-c ${name}=${value}`);
+  if (options.length > 0) environment.PGOPTIONS = [environment.PGOPTIONS ?? "", ...options].join(" ").trim();
   return execa(join(programs.binDir, program), args, {
     // Our own environment's libpq variables, such as a PGSERVICE, must not lead a program to another server.
     env: { ...Object.fromEntries(libpqVariables.map((name) => [name, undefined])), ...environment, LC_ALL: "C" },

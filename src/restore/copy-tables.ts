@@ -1,0 +1,56 @@
+import { PgkitError } from "../lib/errors.ts";
+import { identifier } from "../postgres/quote.ts";
+import { withSession } from "../postgres/session.ts";
+import { toolInput, toolOutput } from "../postgres/tools.ts";
+import { readFile } from "../repo/files.ts";
+import type { Manifest } from "../repo/manifest.ts";
+import type { RestoreDependencies } from "./database.ts";
+import { addForeignKeys } from "./foreign-keys.ts";
+import { connectionString } from "./load.ts";
+import type { RestorePlan } from "./plan.ts";
+
+/**
+ * Copies the plan's tables, with all that belongs to them, out of the loaded database into the live one, in a single
+ * transaction; their foreign keys follow one by one. Gives the foreign keys that the live rows do not fit.
+ */
+export async function copyTables(
+  { plan, backup, live }: { plan: RestorePlan; backup: Manifest; live: string },
+  { connection, programs, repository, signal }: RestoreDependencies,
+): Promise<string[]> {
+  const tables = chosen(plan);
+  const patterns = tables.map(({ schema, name }) => `--table=${[schema, name].map(identifier).join(".")}`);
+  const source = toolOutput({ programs, connection, database: plan.loading, signal }, "pg_dump", [
+    ...["--format=custom", "--compress=0", "--no-password", "--strict-names"],
+    ...patterns,
+  ]);
+  const target = { programs, connection, database: live, signal };
+  const args = ["--single-transaction", "--exit-on-error", "--no-password", connectionString(live)];
+  await toolInput(target, "pg_restore", args, source);
+  const schema = backup.files.find((file) => file.role === "schema" || file.role === "archive");
+  return schema === undefined ? [] : addForeignKeys(target, readFile(repository, schema, { signal }), tables);
+}
+
+/** Fails with `refused-overwrite` when the live database has one of the plan's tables. */
+export async function refuseExistingTables(
+  plan: RestorePlan,
+  live: string,
+  { connection, signal }: Pick<RestoreDependencies, "connection" | "signal">,
+): Promise<void> {
+  const tables = chosen(plan);
+  const there = await withSession(connection, { database: live, signal }, (session) =>
+    session.query<{ name: string }>(
+      `SELECT nspname || '.' || relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+       WHERE (nspname, relname) IN (SELECT * FROM unnest($1::text[], $2::text[]))`,
+      [tables.map((table) => table.schema), tables.map((table) => table.name)],
+    ),
+  );
+  if (there.length === 0) return;
+  const names = there.map(({ name }) => name).join(", ");
+  throw new PgkitError("refused-overwrite", `database ${live} has ${names} already`, {
+    hint: "rename it first, or restore the table into a new database by --as NAME",
+  });
+}
+
+function chosen({ tables }: RestorePlan): readonly { schema: string; name: string }[] {
+  return tables === "all" ? [] : tables;
+}

@@ -1,0 +1,55 @@
+import { isPgkitError } from "../lib/errors.ts";
+import type { Bytes } from "../lib/streams.ts";
+import { type Session, withSession } from "../postgres/session.ts";
+import { type ToolTarget, toolInput } from "../postgres/tools.ts";
+
+/**
+ * Adds the archive's foreign keys of and to `tables` to the target's database, as far as its rows fit them. Gives the
+ * statements of those that they do not fit, each with the reason; one that is there already is fine.
+ */
+export async function addForeignKeys(
+  target: ToolTarget,
+  schemaArchive: Bytes,
+  tables: readonly { schema: string; name: string }[],
+): Promise<string[]> {
+  const script = await toolInput(target, "pg_restore", ["--section=post-data", "--file=-"], schemaArchive);
+  const { connection, database, signal } = target;
+  return withSession(connection, { database, signal }, async (session) => {
+    const names = await qualifiedNames(session, tables);
+    const failures: string[] = [];
+    for (const [statement, table = "", referenced = ""] of script.matchAll(foreignKey)) {
+      if (!names.includes(table) && !names.includes(referenced)) continue;
+      const failure = await tryToAdd(session, statement);
+      if (failure !== undefined) failures.push(failure);
+    }
+    return failures;
+  });
+}
+
+/** As pg_dump writes it, with the two tables' names. */
+const foreignKey = /^ALTER TABLE (?:ONLY )?(.+)\n\s+ADD CONSTRAINT .+ FOREIGN KEY \([^)]*\) REFERENCES (.+?)\(.*;$/gm;
+
+/** Each name as PostgreSQL itself quotes it, which is how pg_dump does. */
+async function qualifiedNames(
+  session: Session,
+  tables: readonly { schema: string; name: string }[],
+): Promise<string[]> {
+  const rows = await session.query<{ name: string }>(
+    "SELECT format('%I.%I', s, t) AS name FROM unnest($1::text[], $2::text[]) AS names (s, t)",
+    [tables.map((table) => table.schema), tables.map((table) => table.name)],
+  );
+  return rows.map((row) => row.name);
+}
+
+async function tryToAdd(session: Session, statement: string): Promise<string | undefined> {
+  try {
+    await session.query(statement);
+    return undefined;
+  } catch (error) {
+    if (!isPgkitError(error, "postgres-failed")) throw error;
+    const { cause } = error;
+    const state = cause instanceof Error && "code" in cause ? cause.code : undefined;
+    // duplicate_object: the constraint is on a live table and never went.
+    return state === "42710" ? undefined : `${statement.replaceAll(/\s+/g, " ")} -- ${error.message}`;
+  }
+}

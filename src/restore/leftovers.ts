@@ -1,0 +1,40 @@
+import type { Report } from "../lib/report.ts";
+import type { Connection } from "../postgres/connection.ts";
+import { identifier, literal } from "../postgres/quote.ts";
+import { type Session, withSession } from "../postgres/session.ts";
+
+/**
+ * A setting of our own that marks a database as one being loaded, which may be dropped once nobody is connected to it.
+ * It goes in the same transaction that gives the database its final name.
+ */
+const mark = "pgkit.restoring";
+
+/** Marks a database that was just made for loading `backup`. */
+export async function markAsRestoring(session: Session, database: string, backup: string): Promise<void> {
+  await session.query(`ALTER DATABASE ${identifier(database)} SET ${mark} TO ${literal(backup)}`);
+}
+
+/** Takes the mark away; part of the caller's transaction. */
+export async function unmark(session: Session, database: string): Promise<void> {
+  await session.query(`ALTER DATABASE ${identifier(database)} RESET ${mark}`);
+}
+
+/** Drops what restores that were killed have left: marked, and with nobody connected. */
+export async function dropLeftovers(
+  connection: Connection,
+  maintenance: string,
+  report: Report,
+  signal: AbortSignal,
+): Promise<void> {
+  await withSession(connection, { database: maintenance, signal }, async (session) => {
+    const left = await session.query<{ name: string }>(
+      `SELECT datname AS name FROM pg_database d JOIN pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0
+       WHERE EXISTS (SELECT FROM unnest(s.setconfig) entry WHERE entry LIKE ${literal(`${mark}=%`)})
+         AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)`,
+    );
+    for (const { name } of left) {
+      await session.query(`DROP DATABASE IF EXISTS ${identifier(name)}`);
+      report({ type: "note", message: `dropped database ${name}, left by a restore that was cut` });
+    }
+  });
+}

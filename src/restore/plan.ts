@@ -1,0 +1,173 @@
+import { PgkitError } from "../lib/errors.ts";
+import { compactTime } from "../lib/time.ts";
+import type { DatabaseEntry, ServerFacts } from "../postgres/server-facts.ts";
+import { storedBytesOf } from "../repo/files.ts";
+import type { Manifest, StoredFile, TableFacts } from "../repo/manifest.ts";
+
+export interface RestoreRequest {
+  /** The name to restore under; that of the backup when absent. */
+  as?: string | undefined;
+  /** Puts the restored database in the place of the live one, which is kept under another name. */
+  replace: boolean;
+  /**
+   * `schema.table` or `table`. With `as`: a database with all of the schema and the rows of these alone, without foreign
+   * keys. Without: these tables, which must be missing in the live database, come back in it.
+   */
+  tables: readonly string[];
+  schemaOnly: boolean;
+  jobs: number;
+  updateRoles: boolean;
+}
+
+export interface TargetFacts {
+  instance: string;
+  server: ServerFacts;
+  databases: readonly DatabaseEntry[];
+  /** Names of all roles. */
+  roles: readonly string[];
+}
+
+/** All that a restore will do; `--dry-run` prints it, and then exactly this is done. */
+export interface RestorePlan {
+  backup: string;
+  from: { instance: string; database: string; startedAt: string };
+  to: { instance: string; database: string };
+  /** The database that is loaded, beside all others, and gets its final name only when it has been verified. */
+  loading: string;
+  /** With `replace`: the name under which the live database is kept. */
+  keptAs?: string;
+  /** With tables and no other name: the tables are copied from `loading` into this live database. */
+  copyInto?: string;
+  rolesToCreate: string[];
+  rolesToUpdate: string[];
+  tables: readonly TableFacts[] | "all";
+  data: boolean;
+  jobs: number;
+  /** Files to fetch, biggest first. */
+  files: readonly StoredFile[];
+  storedBytes: number;
+}
+
+/** PostgreSQL cuts longer names off, which could make two of them the same. */
+const longestName = 63;
+
+/**
+ * What restoring `backup` on the target means. Pure. Fails before anything is changed: with `refused-overwrite` when the
+ * database exists and is not to be replaced, with `usage` when the server is older than the backup's or is a standby.
+ */
+export function planRestore(backup: Manifest, request: RestoreRequest, target: TargetFacts, now: Date): RestorePlan {
+  const { logical, database } = backup;
+  if (logical === undefined || database === undefined) {
+    throw new PgkitError("usage", `${backup.id} is a ${backup.kind} backup, not one of a database`, {
+      hint: "pgkit list --json shows the kind of each backup",
+    });
+  }
+  refuseServer(backup, target);
+  const name = request.as ?? database;
+  const copiesTables = request.tables.length > 0 && request.as === undefined;
+  if (copiesTables) refuseTables(name, request, target);
+  else refuseName(name, request, target);
+  const stamp = compactTime(now).toLowerCase();
+  const tables = chooseTables(logical.tables, request.tables);
+  const files = neededFiles(backup.files, request);
+  return {
+    backup: backup.id,
+    from: { instance: backup.instance, database, startedAt: backup.startedAt },
+    to: { instance: target.instance, database: name },
+    loading: shortened(name, `_restoring_${stamp}`),
+    ...(copiesTables ? { copyInto: name } : {}),
+    ...(request.replace ? { keptAs: shortened(name, `_before_${stamp}`) } : {}),
+    rolesToCreate: logical.roles.filter((role) => !target.roles.includes(role)),
+    rolesToUpdate: request.updateRoles ? logical.roles.filter((role) => target.roles.includes(role)) : [],
+    tables,
+    data: !request.schemaOnly,
+    jobs: request.jobs,
+    files,
+    storedBytes: storedBytesOf(files),
+  };
+}
+
+function refuseServer(backup: Manifest, { server, instance }: TargetFacts): void {
+  const major = Number.parseInt(backup.server.version, 10);
+  if (server.major < major) {
+    throw new PgkitError(
+      "usage",
+      `${backup.id} is of PostgreSQL ${major}, instance ${instance} runs ${server.version}`,
+      {
+        hint: `restore to an instance of PostgreSQL ${major} or newer by --to-instance`,
+      },
+    );
+  }
+  if (server.inRecovery) {
+    throw new PgkitError("usage", `instance ${instance} is a standby: nothing can be restored into it`, {
+      hint: "restore to its primary, by --to-instance or with target_session_attrs=read-write in the URL",
+    });
+  }
+}
+
+function refuseName(name: string, { replace }: RestoreRequest, { databases, instance }: TargetFacts): void {
+  if (Buffer.byteLength(name) > longestName) {
+    throw new PgkitError("usage", `the name ${name} is longer than PostgreSQL's ${longestName} bytes`);
+  }
+  const exists = databases.some((database) => database.name === name);
+  if (exists && !replace) {
+    throw new PgkitError("refused-overwrite", `database ${name} exists in instance ${instance}`, {
+      hint: "restore beside it by --as NAME, or in its place by --replace, which keeps the old one under another name",
+    });
+  }
+  if (!exists && replace) {
+    throw new PgkitError("database-missing", `there is no database ${name} in instance ${instance} to replace`, {
+      hint: "leave --replace out to restore it",
+    });
+  }
+}
+
+function refuseTables(name: string, { replace }: RestoreRequest, { databases, instance }: TargetFacts): void {
+  if (replace) {
+    throw new PgkitError(
+      "usage",
+      "--table brings single tables back beside the others: it cannot be used with --replace",
+      {
+        hint: "leave --replace out; a table that is there must be renamed or dropped first",
+      },
+    );
+  }
+  if (databases.some((database) => database.name === name)) return;
+  throw new PgkitError(
+    "database-missing",
+    `there is no database ${name} in instance ${instance} to bring tables back into`,
+    {
+      hint: "restore all of it, or into a new database by --as NAME",
+    },
+  );
+}
+
+function chooseTables(all: readonly TableFacts[], wanted: readonly string[]): readonly TableFacts[] | "all" {
+  if (wanted.length === 0) return "all";
+  return wanted.map((text) => {
+    const matches = all.filter(({ schema, name }) => text === `${schema}.${name}` || text === name);
+    const [only, ...others] = matches;
+    if (only !== undefined && others.length === 0) return only;
+    if (only === undefined) {
+      throw new PgkitError("backup-missing", `the backup has no table ${text}`, {
+        hint: "pgkit show names its tables",
+      });
+    }
+    const named = matches.map(({ schema, name }) => `${schema}.${name}`).join(", ");
+    throw new PgkitError("usage", `several tables are named ${text}: ${named}`, { hint: "name it with its schema" });
+  });
+}
+
+/** With `--schema-only` the data files of a backup in parts are not even fetched. */
+function neededFiles(files: readonly StoredFile[], { schemaOnly }: RestoreRequest): StoredFile[] {
+  return files
+    .filter((file) => file.role !== "data" || !schemaOnly)
+    .toSorted((a, b) => storedBytesOf([b]) - storedBytesOf([a]));
+}
+
+/** `name` and `suffix`, the name cut so that both fit, and never in the middle of a character. */
+function shortened(name: string, suffix: string): string {
+  let kept = name;
+  while (Buffer.byteLength(kept + suffix) > longestName) kept = [...kept].slice(0, -1).join("");
+  return kept + suffix;
+}
