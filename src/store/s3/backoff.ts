@@ -17,9 +17,12 @@ export function backoff(attempts: number, clock: Clock): Strategy {
     acquireInitialRetryToken: async () => token(0, 0),
     async refreshRetryTokenForRetry(last, { errorType, error }) {
       const count = last.getRetryCount() + 1;
-      const silent = (error as { name?: string } | undefined)?.name === "TimeoutError";
+      const { name, $metadata } = (error ?? {}) as { name?: string; $metadata?: { httpStatusCode?: number } };
+      const silent = name === "TimeoutError";
       const most = silent ? Math.min(attempts, 3) : attempts;
-      if (errorType === "CLIENT_ERROR" || count >= most) throw new Error("not to be repeated");
+      // 501: the server does not know such a request, and will not learn it.
+      const final = errorType === "CLIENT_ERROR" || $metadata?.httpStatusCode === 501;
+      if (final || count >= most) throw new Error("not to be repeated");
       const baseMs = errorType === "THROTTLING" ? 1_000 : 200;
       return token(count, Math.floor(clock.random() * Math.min(20_000, baseMs * 2 ** (count - 1))));
     },
