@@ -1,9 +1,11 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import type { EncryptionConfig, RepositoryConfig, StorageConfig } from "./config.ts";
+import type { StorageConfig } from "../store/open.ts";
+import type { EncryptionConfig, RepositoryConfig } from "./config.ts";
 import type { FileProblem } from "./config-file.ts";
 import { globalOptions } from "./options/global.ts";
+import type { Option } from "./options/option.ts";
 import { repositoryOptions } from "./options/repository.ts";
 import { listEncryption, listStorage, listVolumes, topEncryption, topStorage, topVolumes } from "./options/table.ts";
 import { repositoryUrl } from "./options/values.ts";
@@ -95,7 +97,7 @@ function storageOf(
   names: readonly string[],
 ): StorageConfig {
   const given = Object.entries(rows).flatMap(([key, row]) => {
-    const value = settings.get(row, ...names);
+    const value = settings.get<Option<unknown>>(row, ...names);
     return value === undefined ? [] : [[key, value] as const];
   });
   return Object.fromEntries(given);

@@ -1,5 +1,6 @@
 import type { Secret } from "../lib/secret.ts";
 import type { RetentionPolicy } from "../repo/retention.ts";
+import type { StorageConfig } from "../store/open.ts";
 
 /** The whole configuration: flags over environment over file over defaults, checked. */
 export interface Config {
@@ -108,8 +109,4 @@ export interface LeaseConfig {
   readonly ttlMs: number;
   /** How long to wait for another run to give the lease back. */
   readonly waitMs: number;
-}
-
-export interface StorageConfig {
-  readonly [key: string]: unknown;
 }

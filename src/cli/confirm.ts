@@ -1,5 +1,6 @@
 import { PgkitError } from "../lib/errors.ts";
 import type { Streams } from "./render.ts";
+import { harmless } from "./text.ts";
 
 /** Asks on a terminal before something is destroyed. Without a terminal and without `--yes` it is refused with `usage`. */
 export async function askFirst(
@@ -15,7 +16,7 @@ export async function askFirst(
   }
   const { confirm } = await import("@clack/prompts");
   const answer = await confirm({
-    message: `This ${does}. Go on?`,
+    message: `This ${harmless(does)}. Go on?`,
     initialValue: false,
     input: stdin,
     output: stderr,

@@ -60,9 +60,11 @@ export async function loadConfig(given: ConfigInput): Promise<Config> {
   return config;
 }
 
-/** A URL is no secret, but a password in it is. */
+/** A URL is no secret, but a password in it is; so is the key inside a connection string or a signature. */
 function keepSecret(text: string, vault: SecretVault): void {
   if (text === "") return;
+  for (const [, inside = ""] of text.matchAll(/\b(?:AccountKey|SharedAccessSignature|sig)=([^;&]+)/g))
+    vault.keep(inside);
   if (/^[a-z]+:\/\//i.test(text)) splitPassword(text, vault);
   else vault.keep(text);
 }

@@ -1,5 +1,4 @@
 import { readFile } from "node:fs/promises";
-import { fileURLToPath } from "node:url";
 import { PgkitError } from "../lib/errors.ts";
 import type { RepositorySettings } from "../repo/repository.ts";
 import type { CommandContext } from "./command.ts";
@@ -12,8 +11,8 @@ export function storesOf(
 ): Pick<CommandContext, "openStore" | "openRepository" | "openOrCreateRepository"> {
   const { clock, signal, dryRun } = input;
   const openStore: CommandContext["openStore"] = async (repository) => {
-    const { fileStore } = await import("../store/file.ts");
-    const store = fileStore({ path: fileURLToPath(repository.url), clock });
+    const { openStore: open } = await import("../store/open.ts");
+    const store = await open(repository.url, repository.storage, { clock });
     if (!dryRun) return store;
     const { readOnlyStore } = await import("../store/read-only.ts");
     return readOnlyStore(store);

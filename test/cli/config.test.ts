@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import type { Config } from "../../src/cli/config.ts";
+import { instanceOptions } from "../../src/cli/options/instance.ts";
 import { printConfig, type RunOptions, run, testCommand } from "./run.ts";
 
 const recipient = `age1${"q".repeat(58)}`;
@@ -81,7 +82,7 @@ test("the whole file of the contract loads", async () => {
     databases: { exclude: ["scratch"] },
     connections: 4,
     jobs: 2,
-    wholeBelowBytes: 1024 ** 3,
+    wholeBelowBytes: instanceOptions.wholeBelow.default,
     countRows: true,
     schedule: { logical: "0 2 * * *", base: "30 1 * * 0", timeZone: "UTC", graceMs: 3_600_000 },
     retention: {

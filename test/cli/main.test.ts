@@ -131,6 +131,21 @@ test("what would destroy something is refused without --yes where nobody can be 
   expect(destroyed).toBe(2);
 });
 
+test.each([
+  ["y", 0, "done\n"],
+  ["n", 130, ""],
+  ["\x03", 130, ""],
+])("on a terminal it is asked for, and %j is understood", async (key, status, stdout) => {
+  const command = testCommand(async (context) => {
+    await context.confirm("removes 3 backups");
+    context.out.raw("done");
+    return 0;
+  });
+  const ran = await run(["try"], { commands: [command], isTTY: true, keys: key });
+  expect(ran.stderr).toContain("This removes 3 backups. Go on?");
+  expect(ran).toMatchObject({ status, stdout });
+});
+
 test("a time without an offset is read in --time-zone, and that is said aloud", async () => {
   const command = testCommand(async (context) => {
     context.out.raw(context.time("2026-07-01 02:00").exact);

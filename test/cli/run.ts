@@ -15,6 +15,8 @@ export interface RunOptions {
   commands?: readonly Command[];
   clock?: Clock;
   isTTY?: boolean;
+  /** What is typed when a question is on the screen. */
+  keys?: string;
   readSecret?: ReadSecret;
   /** Told how to send a signal, and the working folder, before the command line runs. */
   onStart?: (outside: { signal(name: string): void; folder: string }) => void;
@@ -45,6 +47,10 @@ export async function run(args: readonly string[], options: RunOptions = {}): Pr
 
 async function runIn(folder: string, args: readonly string[], options: RunOptions): Promise<Ran> {
   const streams = { stdin: terminal(options), stdout: terminal(options), stderr: terminal(options) };
+  const stdout = collected(streams.stdout);
+  const stderr = collected(streams.stderr);
+  if (options.keys !== undefined)
+    streams.stderr.once("data", () => setImmediate(() => streams.stdin.write(options.keys)));
   const exits: number[] = [];
   const status = await main(
     ["node", "pgkit", ...args],
@@ -62,15 +68,17 @@ async function runIn(folder: string, args: readonly string[], options: RunOption
       exit: (code) => exits.push(code),
     },
   );
-  return { status, stdout: textOf(streams.stdout), stderr: textOf(streams.stderr), exits, folder };
+  return { status, stdout: stdout(), stderr: stderr(), exits, folder };
 }
 
 function terminal({ isTTY = false }: RunOptions): PassThrough & { isTTY: boolean } {
-  return Object.assign(new PassThrough({ highWaterMark: 64 * 1024 * 1024 }), { isTTY });
+  return Object.assign(new PassThrough(), { isTTY, setRawMode: () => undefined, columns: 100, rows: 30 });
 }
 
-function textOf(stream: PassThrough): string {
-  return String(stream.read() ?? "");
+function collected(stream: PassThrough): () => string {
+  let text = "";
+  stream.on("data", (chunk) => (text += chunk));
+  return () => text;
 }
 
 /** A command that does what a test wants. */

@@ -86,6 +86,32 @@ test.each(sources)("a password from %s is used, and printed by nothing", async (
   }
 });
 
+test.each([
+  ["secretAccessKey", "wJalrXUtnFEMI/K7MDENG"],
+  ["sessionToken", "FwoGZXIvYXdzEBY"],
+  ["accountKey", "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1"],
+  ["sas", "?sv=2022-11-02&sig=q83AbCdEf"],
+  ["connectionString", "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=Eby8vdM02xNO;EndpointSuffix=x"],
+  ["sseCustomerKey", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="],
+])("the storage's %s comes from the file or a variable, and is printed by nothing", async (key, secret) => {
+  const variable = `PGKIT_STORAGE_${key.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
+  const inside = /(?:AccountKey|sig)=([^;&]+)/.exec(secret)?.[1] ?? secret;
+  for (const options of [
+    { files: { "pgkit.yaml": `storage: { ${key}: '${secret}' }` } },
+    { env: { [variable]: secret } },
+  ]) {
+    let used: unknown;
+    const command = testCommand(async (context) => {
+      used = Object.entries(context.config.repositories[0]?.storage ?? {}).find(([name]) => name === key)?.[1];
+      throw new Error(`refused: ${secret} ${inside} ${encodeURIComponent(secret)}`);
+    });
+    const ran = await run(["try", "--verbose", "--json"], { ...options, commands: [command] });
+    expect(used).toBe(secret);
+    expect(ran.stderr).toContain("refused: ***");
+    expect(ran.stderr).not.toContain(inside);
+  }
+});
+
 test("the printed configuration holds no password", async () => {
   for (const [, options] of sources) {
     const ran = await run(["print-config", "--json"], { ...options, commands: [printConfig] });
