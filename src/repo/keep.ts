@@ -64,6 +64,12 @@ export function describeKeep(keep: Keep): string {
   return `pinned ${record.forever === true ? "for ever" : `until ${record.until}`} by ${record.by}${reason}`;
 }
 
+/** Until when the backup is kept, for JSON: RFC 3339 or `forever`; `undefined` when the pin has ended. */
+export function keptUntil(keep: Keep, now: Date): string | undefined {
+  if (!isPinned(keep, now)) return undefined;
+  return "problem" in keep || keep.record.forever === true ? "forever" : keep.record.until;
+}
+
 export interface PinOptions extends SignalOption {
   clock: Clock;
   until: Date | "forever";
