@@ -16,7 +16,19 @@ export interface RetentionRules {
 /** Where periods begin and what "ago" is counted from. */
 export interface Calendar {
   now: Date;
-  timeZone: string;
+  /** The moment on the zone's clocks, such as `2026-11-21 03:00:00 +01:00`. */
+  local: (time: string) => string;
+}
+
+/** Remembers what it worked out: reading a time in a zone takes some 50 microseconds, and each rule asks anew. */
+export function calendar(now: Date, timeZone: string): Calendar {
+  const known = new Map<string, string>();
+  const local = (time: string) => {
+    const found = known.get(time) ?? inZone(new Date(time), timeZone);
+    known.set(time, found);
+    return found;
+  };
+  return { now, local };
 }
 
 /** A backup that a rule keeps, and the rule's words for it: `daily 2026-11-20`. */
@@ -29,14 +41,14 @@ export interface Kept<B> {
 export function applyRules<B extends { startedAt: string }>(
   rules: RetentionRules,
   backups: readonly B[],
-  calendar: Calendar,
+  { now, local }: Calendar,
 ): Kept<B>[] {
   return [
     ...backups.slice(0, rules.keepLast ?? 0).map((backup) => ({ backup, reason: `last ${rules.keepLast}` })),
     ...periods.flatMap(({ rule, name, of }) =>
-      newestOfEach(backups, rules[rule] ?? 0, (backup) => `${name} ${of(localTime(backup, calendar))}`),
+      newestOfEach(backups, rules[rule] ?? 0, (backup) => `${name} ${of(local(backup.startedAt))}`),
     ),
-    ...(rules.windowMs === undefined ? [] : within(backups, rules.windowMs, calendar)),
+    ...(rules.windowMs === undefined ? [] : within(backups, rules.windowMs, now)),
   ];
 }
 
@@ -75,11 +87,7 @@ function newestOfEach<B>(backups: readonly B[], count: number, labelOf: (backup:
 }
 
 /** All of the window, and the newest before it: without that one there would be no way back to the window's beginning. */
-function within<B extends { startedAt: string }>(
-  backups: readonly B[],
-  windowMs: number,
-  { now }: Calendar,
-): Kept<B>[] {
+function within<B extends { startedAt: string }>(backups: readonly B[], windowMs: number, now: Date): Kept<B>[] {
   if (windowMs === 0) return [];
   const begin = now.getTime() - windowMs;
   const name = `window ${formatDuration(windowMs)}`;
@@ -87,10 +95,6 @@ function within<B extends { startedAt: string }>(
   const before = backups.find(({ startedAt }) => Date.parse(startedAt) < begin);
   const kept = inside.map((backup) => ({ backup, reason: name }));
   return before === undefined ? kept : [...kept, { backup: before, reason: `beginning of the ${name}` }];
-}
-
-function localTime({ startedAt }: { startedAt: string }, { timeZone }: Calendar): string {
-  return inZone(new Date(startedAt), timeZone);
 }
 
 /** `2026-W47` of a date: the week of ISO 8601, from Monday, in the year that has its Thursday. */

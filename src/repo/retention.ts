@@ -2,7 +2,14 @@ import { rfc3339 } from "../lib/time.ts";
 import type { Inventory, Leftover } from "./inventory.ts";
 import { describeKeep, isPinned, type Keep } from "./keep.ts";
 import type { Manifest } from "./manifest.ts";
-import { applyRules, assertKeepsSomething, type Calendar, hasRules, type RetentionRules } from "./retention-rules.ts";
+import {
+  applyRules,
+  assertKeepsSomething,
+  type Calendar,
+  calendar,
+  hasRules,
+  type RetentionRules,
+} from "./retention-rules.ts";
 
 /** What retention needs to know of a backup. A parent is the backup that an incremental one builds on. */
 export type PrunableBackup = Pick<Manifest, "id" | "instance" | "kind" | "database" | "startedAt" | "server"> & {
@@ -12,7 +19,10 @@ export type PrunableBackup = Pick<Manifest, "id" | "instance" | "kind" | "databa
 /** Both kinds of an instance. An instance without a policy keeps everything. */
 export type RetentionPolicy = Readonly<Record<Manifest["kind"], RetentionRules>>;
 
-export interface PruneInput<B extends PrunableBackup> extends Calendar {
+export interface PruneInput<B extends PrunableBackup> {
+  now: Date;
+  /** Where hours, days, weeks, months and years begin. */
+  timeZone: string;
   backups: readonly B[];
   unreadable: readonly BackupName[];
   keeps: readonly Keep[];
@@ -66,8 +76,9 @@ export function planPrune<B extends PrunableBackup>(input: PruneInput<B>): Prune
     const name = nameOf(backup);
     reasons.set(name, (reasons.get(name) ?? new Set()).add(reason));
   };
-  for (const group of groupsOf(input.backups)) keepOfGroup(group, input, keep, warnings);
-  for (const backup of input.backups) keepWhateverTheRules(backup, input, keep);
+  const times = calendar(input.now, input.timeZone);
+  for (const group of groupsOf(input.backups)) keepOfGroup(group, input, times, keep, warnings);
+  keepWhateverTheRules(input, keep);
   keepParents(input.backups, reasons, keep);
   const ordered = input.backups.toSorted(byStart);
   return {
@@ -96,13 +107,14 @@ function groupsOf<B extends PrunableBackup>(backups: readonly B[]): B[][] {
 
 function keepOfGroup<B extends PrunableBackup>(
   group: readonly B[],
-  { policies, bad = new Set(), ...calendar }: PruneInput<B>,
+  { policies, bad = new Set() }: PruneInput<B>,
+  times: Calendar,
   keep: Keeper,
   warnings: string[],
 ): void {
   const [first] = group;
   if (first === undefined) return;
-  const isFuture = ({ startedAt }: B) => Date.parse(startedAt) > calendar.now.getTime() + clockToleranceMs;
+  const isFuture = ({ startedAt }: B) => Date.parse(startedAt) > times.now.getTime() + clockToleranceMs;
   for (const backup of group.filter(isFuture)) {
     keep(backup, "from the future");
     warnings.push(`${nameOf(backup)} started in the future, at ${backup.startedAt}: it is kept and does not count`);
@@ -113,7 +125,7 @@ function keepOfGroup<B extends PrunableBackup>(
   if (!hasRules(rules)) for (const backup of past) keep(backup, "no retention is configured");
   // Over the good ones alone, so that a damaged one pushes no good one out; and over all, as it may still be of use.
   for (const list of [good, past]) {
-    for (const { backup, reason } of applyRules(rules, list, calendar)) keep(backup, reason);
+    for (const { backup, reason } of applyRules(rules, list, times)) keep(backup, reason);
   }
   const of = first.database === undefined ? first.instance : `${first.instance}/${first.database}`;
   if (good[0] !== undefined) keep(good[0], `last verified backup of ${of}`);
@@ -121,17 +133,19 @@ function keepOfGroup<B extends PrunableBackup>(
 }
 
 function keepWhateverTheRules<B extends PrunableBackup>(
-  backup: B,
-  { keeps, locked, unreadable, now }: PruneInput<B>,
+  { backups, keeps, locked, unreadable, now }: PruneInput<B>,
   keep: Keeper,
 ): void {
-  const name = nameOf(backup);
-  for (const pin of keeps) if (nameOf(pin) === name && isPinned(pin, now)) keep(backup, describeKeep(pin));
-  const lockedUntil = locked?.get(name);
-  if (lockedUntil !== undefined && lockedUntil > now) keep(backup, `under object lock until ${rfc3339(lockedUntil)}`);
-  if (backup.kind !== "base") return;
-  const child = unreadable.find(({ instance }) => instance === backup.instance);
-  if (child !== undefined) keep(backup, `may be the parent of ${child.id}, whose manifest cannot be read`);
+  const pins = new Map(keeps.filter((pin) => isPinned(pin, now)).map((pin) => [nameOf(pin), pin]));
+  const unread = new Map(unreadable.map(({ instance, id }) => [instance, id]));
+  for (const backup of backups) {
+    const pin = pins.get(nameOf(backup));
+    if (pin !== undefined) keep(backup, describeKeep(pin));
+    const lockedUntil = locked?.get(nameOf(backup));
+    if (lockedUntil !== undefined && lockedUntil > now) keep(backup, `under object lock until ${rfc3339(lockedUntil)}`);
+    const child = backup.kind === "base" ? unread.get(backup.instance) : undefined;
+    if (child !== undefined) keep(backup, `may be the parent of ${child}, whose manifest cannot be read`);
+  }
 }
 
 /** The whole chain that each kept one builds on, or none of it could be restored. */
