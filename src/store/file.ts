@@ -120,7 +120,8 @@ async function remove(place: Place, keys: readonly string[], { signal }: SignalO
     folders.add(folder);
   }
   for (const folder of folders) {
-    await syncFolder(folder);
+    // Another's removal may have taken the folder away as it had become empty.
+    await unlessAbsent(syncFolder(folder));
     await removeEmptyFolders(place.root, folder);
   }
 }

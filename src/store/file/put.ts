@@ -110,8 +110,8 @@ async function giveName(place: Place, key: string, temp: string, when: Condition
   const path = join(place.root, key);
   try {
     for (let attempt = 1; ; attempt += 1) {
-      await makeFolder(folder);
       try {
+        await makeFolder(folder);
         if (when === "absent") await linkOnce(place, key, temp, path);
         else await place.alone(key, (stillOurs) => replace(place, key, temp, when, stillOurs));
         break;
@@ -120,7 +120,8 @@ async function giveName(place: Place, key: string, temp: string, when: Condition
         if (!saysAbsent(error) || attempt === 10 || (await unlessAbsent(stat(temp))) === undefined) throw error;
       }
     }
-    await syncFolder(folder);
+    // Not there means that the object has been removed again by now.
+    await unlessAbsent(syncFolder(folder));
   } catch (error) {
     throw fileError(error, `storing ${key} in ${place.where}`);
   }
