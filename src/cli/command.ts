@@ -57,6 +57,8 @@ export interface CommandContext {
   readonly out: Output;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly config: Config;
+  /** That of `--instance`, to narrow down what is listed; it need not be configured. */
+  readonly instanceName: string | undefined;
   /** The instance of this name, else that of `--instance`, else the only one. Fails with `usage`, naming those there are. */
   instance(name?: string): InstanceConfig;
   /** The instance of this name, else that of `--instance`, else all. */

@@ -1,6 +1,23 @@
 import type { Command } from "./command.ts";
+import { backupLogicalCommand } from "./commands/backup-logical.ts";
 import { completionCommand } from "./commands/completion.ts";
+import { keepCommand } from "./commands/keep.ts";
+import { listCommand } from "./commands/list.ts";
+import { pruneCommand } from "./commands/prune.ts";
+import { restoreCommand } from "./commands/restore.ts";
 import { scheduleCommand } from "./commands/schedule.ts";
+import { showCommand } from "./commands/show.ts";
+import { verifyCommand } from "./commands/verify.ts";
 
 /** Every command, in the order of the help. A command that is not here does not exist. */
-export const commands: readonly Command[] = [scheduleCommand, completionCommand];
+export const commands: readonly Command[] = [
+  backupLogicalCommand,
+  listCommand,
+  showCommand,
+  verifyCommand,
+  restoreCommand,
+  pruneCommand,
+  keepCommand,
+  scheduleCommand,
+  completionCommand,
+];

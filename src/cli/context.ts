@@ -39,6 +39,7 @@ export function commandContext(input: ContextInput): CommandContext {
     out: input.out,
     env: input.env,
     config,
+    instanceName: input.instance,
     instance: (name = input.instance) => oneInstance(config, name),
     instances: (name = input.instance) =>
       name === undefined ? [...config.instances.values()] : [oneInstance(config, name)],

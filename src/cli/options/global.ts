@@ -49,7 +49,7 @@ export const machineOptions = {
   compressionLevel: option(value.wholeNumber(1, 19), {
     key: "compression.level",
     env: "PGKIT_COMPRESSION_LEVEL",
-    default: 3,
+    default: 1,
     doc: "zstd level of what is stored",
   }),
   compressionThreads: option(value.wholeNumber(1, 64), {
@@ -57,6 +57,11 @@ export const machineOptions = {
     env: "PGKIT_COMPRESSION_THREADS",
     default: 2,
     doc: "blocks of one stream that are compressed at the same time",
+  }),
+  actor: option(value.text, {
+    env: "PGKIT_ACTOR",
+    defaultDoc: "the user of the system",
+    doc: "who the audit record says did it",
   }),
   postgresBin: option(value.listOf(value.path), {
     key: "postgresBin",

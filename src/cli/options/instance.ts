@@ -46,8 +46,8 @@ export const instanceOptions = {
   }),
   wholeBelow: option(value.byteSize, {
     key: `${instance}.wholeBelow`,
-    default: 1024 ** 3,
-    defaultDoc: "`1GiB`",
+    default: 256 * 1024 ** 2,
+    defaultDoc: "`256MiB`",
     doc: "a smaller database is stored as one archive, a bigger one in parts by parallel jobs",
   }),
   countRows: option(value.yesOrNo, {

@@ -1,0 +1,55 @@
+import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { secret } from "../lib/secret.ts";
+import type { Connection } from "./connection.ts";
+import { initServer } from "./init-server.ts";
+import type { Programs } from "./programs.ts";
+import { unprivilegedUser } from "./run-as.ts";
+import { startServer } from "./server.ts";
+
+/** Nothing on it is worth keeping, so nothing is flushed. */
+const throwaway = {
+  fsync: "off",
+  synchronous_commit: "off",
+  full_page_writes: "off",
+  wal_level: "minimal",
+  max_wal_senders: "0",
+  max_wal_size: "4GB",
+};
+
+/**
+ * Runs `use` with a new, empty server that only this process can reach, by a socket in a private folder. It is stopped
+ * and its files removed at the end, and it stops by itself when this process is killed.
+ */
+export async function withScratchServer<Result>(
+  programs: Programs,
+  options: { settings?: Record<string, string>; signal?: AbortSignal | undefined },
+  use: (connection: Connection) => Promise<Result>,
+): Promise<Result> {
+  const runAs = await unprivilegedUser();
+  const { binDir } = programs;
+  const folder = await mkdtemp(join(tmpdir(), "pgkit-scratch-"));
+  try {
+    // The server's user must be able to pass through; what lies below is its own and closed to others.
+    await chmod(folder, 0o711);
+    const dataDir = join(folder, "data");
+    const settings = { ...throwaway, ...options.settings };
+    const { superuser, password } = await initServer({ binDir, dataDir, runAs, settings });
+    const server = await startServer({ binDir, dataDir, runAs, signal: options.signal });
+    try {
+      return await use({
+        hosts: [{ host: server.socketDir, port: server.port }],
+        user: superuser,
+        password: secret(password),
+        database: "postgres",
+        sslMode: "disable",
+        parameters: {},
+      });
+    } finally {
+      await server.stop("immediate");
+    }
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}

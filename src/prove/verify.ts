@@ -1,0 +1,106 @@
+import { isPgkitError } from "../lib/errors.ts";
+import type { Report } from "../lib/report.ts";
+import type { Clock } from "../lib/time.ts";
+import type { Programs } from "../postgres/programs.ts";
+import { withScratchServer } from "../postgres/scratch-server.ts";
+import { readFile, readVolumes } from "../repo/files.ts";
+import type { Manifest, StoredFile } from "../repo/manifest.ts";
+import type { RepositoryReader } from "../repo/repository.ts";
+import { prepareRestore } from "../restore/logical.ts";
+
+export interface Verification {
+  repository: RepositoryReader;
+  backup: Manifest;
+  /** Restores into a scratch server on this machine and compares. */
+  deep: boolean;
+  programsFor: (major: number, options: { server: boolean }) => Promise<Programs>;
+  jobs: number;
+  clock: Clock;
+  report: Report;
+  signal: AbortSignal;
+}
+
+/**
+ * Reads back every stored byte of a backup and checks it against the manifest, decoded too where that can be done here.
+ * Gives what is wrong, one sentence each; empty when the backup is whole. A store that does not answer is an error of
+ * the run, not a problem of the backup.
+ */
+export async function verifyBackup(verification: Verification): Promise<string[]> {
+  const { backup, deep, report, clock } = verification;
+  const task = `verify ${backup.id}`;
+  const startedMs = clock.monotonicMs();
+  report({ type: "start", task, totalBytes: backup.storedBytes });
+  let bytes = 0;
+  const problems: string[] = [];
+  for (const file of backup.files) {
+    const problem = await verifyFile(verification, file);
+    if (problem !== undefined) problems.push(problem);
+    bytes += file.volumes.reduce((sum, volume) => sum + volume.storedBytes, 0);
+    report({ type: "progress", task, bytes, totalBytes: backup.storedBytes });
+  }
+  if (deep && problems.length === 0) problems.push(...(await restoreToScratch(verification)));
+  report({ type: "done", task, bytes, seconds: (clock.monotonicMs() - startedMs) / 1000 });
+  return problems;
+}
+
+async function verifyFile(verification: Verification, file: StoredFile): Promise<string | undefined> {
+  const { repository, backup, report, signal } = verification;
+  try {
+    for await (const _ of readFile(repository, file, { signal }));
+    return undefined;
+  } catch (error) {
+    if (isPgkitError(error, "identity-required")) {
+      report({
+        type: "warning",
+        message: `${backup.id}: ${file.name} is checked as it is stored only: ${error.message}`,
+        hint: error.hint,
+      });
+      return verifyStored(verification, file);
+    }
+    if (isPgkitError(error, "object-corrupt", "object-missing", "identity-wrong")) return error.message;
+    throw error;
+  }
+}
+
+async function verifyStored({ repository, signal }: Verification, file: StoredFile): Promise<string | undefined> {
+  try {
+    for await (const _ of readVolumes(repository, file, { signal }));
+    return undefined;
+  } catch (error) {
+    if (isPgkitError(error, "object-corrupt", "object-missing")) return error.message;
+    throw error;
+  }
+}
+
+/** What a restore into an empty server of the same major says; comparing with the manifest is part of each restore. */
+async function restoreToScratch(verification: Verification): Promise<string[]> {
+  const { backup, programsFor, signal } = verification;
+  const programs = await programsFor(Number.parseInt(backup.server.version, 10), { server: true });
+  try {
+    await withScratchServer(programs, { signal }, async (connection) => {
+      const { run } = await prepareRestore({
+        ...verification,
+        request: {
+          replace: false,
+          tables: [],
+          schemaOnly: false,
+          jobs: verification.jobs,
+          updateRoles: false,
+          as: "verified",
+        },
+        instance: "scratch",
+        connection,
+        programsFor: () => Promise.resolve(programs),
+      });
+      await run();
+    });
+    return [];
+  } catch (error) {
+    if (
+      isPgkitError(error, "verification-failed", "tool-failed", "object-corrupt", "object-missing", "identity-wrong")
+    ) {
+      return [error.message];
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,54 @@
+import { PgkitError } from "../lib/errors.ts";
+import type { Report } from "../lib/report.ts";
+import type { Clock } from "../lib/time.ts";
+import type { Connection } from "../postgres/connection.ts";
+import type { Programs } from "../postgres/programs.ts";
+import { listDatabases, serverFacts } from "../postgres/server-facts.ts";
+import { withSession } from "../postgres/session.ts";
+import { listBackups } from "../repo/backups.ts";
+import type { Manifest } from "../repo/manifest.ts";
+import type { RepositoryReader } from "../repo/repository.ts";
+import { type RestoreResult, restoreDatabase } from "./database.ts";
+import { planRestore, type RestorePlan, type RestoreRequest } from "./plan.ts";
+
+export interface LogicalRestore {
+  repository: RepositoryReader;
+  backup: Manifest;
+  request: RestoreRequest;
+  /** The instance to restore into. */
+  instance: string;
+  connection: Connection;
+  programsFor: (major: number) => Promise<Programs>;
+  clock: Clock;
+  report: Report;
+  signal: AbortSignal;
+}
+
+/** Asks the target server and plans; nothing is changed. `run` does what the plan says. */
+export async function prepareRestore(
+  restore: LogicalRestore,
+): Promise<{ plan: RestorePlan; run: () => Promise<RestoreResult> }> {
+  const { backup, request, instance, connection, signal, clock } = restore;
+  const facts = await withSession(connection, { signal }, async (session) => ({
+    server: await serverFacts(session),
+    databases: await listDatabases(session),
+    roles: (await session.query<{ name: string }>("SELECT rolname AS name FROM pg_roles")).map(({ name }) => name),
+  }));
+  const plan = planRestore(backup, request, { instance, ...facts }, clock.now());
+  const programs = await restore.programsFor(facts.server.major);
+  return { plan, run: () => restoreDatabase(plan, backup, { ...restore, programs }) };
+}
+
+/** The newest backup of a database. Fails with `backup-missing`, naming the databases that there are backups of. */
+export async function newestBackup(
+  repository: RepositoryReader,
+  { instance, database, signal }: { instance: string; database: string; signal: AbortSignal },
+): Promise<Manifest> {
+  const { backups } = await listBackups(repository, { instance, signal });
+  const logical = backups.filter((backup) => backup.kind === "logical");
+  const newest = logical.findLast((backup) => backup.database === database);
+  if (newest !== undefined) return newest;
+  const known = [...new Set(logical.map((backup) => backup.database))].join(", ") || "none";
+  const message = `there is no backup of database ${database} of instance ${instance} in ${repository.where}`;
+  throw new PgkitError("backup-missing", message, { hint: `databases with backups: ${known}` });
+}
