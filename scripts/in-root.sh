@@ -32,6 +32,8 @@ show() {
 }
 
 tmp=${TMPDIR:-/tmp}
+# A mount of its own, so that a command inside can do as we do here.
+mount --bind "$root" "$root" || fail "this machine refuses to bind-mount; a container needs CAP_SYS_ADMIN for it"
 show /proc rbind
 show /sys rbind
 show /dev rbind
@@ -42,4 +44,5 @@ show "$project"
 here=$PWD
 [ -d "$root$here" ] || here=$project
 export PATH=$project/node_modules/.bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root PGKIT_IN_ROOT=yes
+unset PGKIT_ROOT
 exec chroot "$root" /bin/sh -c 'cd "$0" && exec "$@"' "$here" "$@"

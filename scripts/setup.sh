@@ -49,7 +49,8 @@ setup_system() {
 
 setup_s3() {
   local missing=() program
-  for program in ceph-mon ceph-osd radosgw radosgw-admin:ceph-common ceph-authtool:ceph-common openssl; do
+  for program in ceph-mon ceph-osd radosgw ceph:ceph-common openssl; do
+    # Of a:b the package b has the program a.
     command -v "${program%:*}" >/dev/null || missing+=("${program#*:}")
   done
   [ ${#missing[@]} -eq 0 ] || install_on_host "${missing[@]}"
