@@ -38,8 +38,9 @@ export async function readConfigFile(
     const { line, col } = lines.linePos(offset ?? 0);
     return `${file}:${line}:${col}`;
   };
-  const problems = document.errors.map((error) => ({
-    message: `${whereOf(error.pos[0])}: this is no YAML: ${withoutQuotes(error.message)}`,
+  // The first is what is wrong; the rest is what the parser then makes of it.
+  const problems = [...document.errors, ...document.warnings].slice(0, 1).map((error) => ({
+    message: `${whereOf(error.pos[0])}: this cannot be read as YAML: ${withoutQuotes(error.message)}`,
   }));
   const reading: Reading = { yaml, document, whereOf, values: [], places: new Map(), problems };
   const rows = options.flatMap((option) => (option.key === undefined ? [] : [{ option, key: option.key.split(".") }]));
@@ -70,10 +71,15 @@ interface Row {
 function readNode(reading: Reading, found: unknown, path: readonly string[], rows: readonly Row[]): void {
   const { yaml, document, problems } = reading;
   const node = yaml.isAlias(found) ? found.resolve(document) : found;
-  const where = reading.whereOf(yaml.isNode(node) ? node.range?.[0] : undefined);
+  const where = reading.whereOf(yaml.isNode(found) ? found.range?.[0] : undefined);
   reading.places.set(placeKey(path), where);
-  if (!yaml.isNode(node) || (yaml.isScalar(node) && node.value === null)) return;
   const leaf = rows.find((row) => row.key.length === path.length);
+  if (yaml.isAlias(found) && node === undefined) {
+    problems.push({ message: `${where}: ${named(path)} is an alias (*) of no anchor`, hint: "put a text in quotes" });
+    return;
+  }
+  // A map whose keys are all commented out is empty, not wrong.
+  if (!yaml.isNode(node) || (leaf === undefined && yaml.isScalar(node) && node.value === null)) return;
   const isList = rows.some((row) => row.key[path.length] === "[]");
   if (leaf !== undefined) readLeaf(reading, leaf.option, node, path);
   else if (yaml.isMap(node) && !isList) readMap(reading, node, path, rows);
@@ -137,7 +143,7 @@ function shapeOf(rows: readonly Row[], depth: number): string {
   return known.includes("*") ? "a map of names" : `a map with the keys ${known.join(", ")}`;
 }
 
-/** The parser's messages may quote a piece of the file, and the piece may be a password. */
+/** The parser's messages may end with a piece of the file, and the piece may be of a password. */
 function withoutQuotes(message: string): string {
-  return message.replaceAll(/".*"/gs, "...").replaceAll(/\s+/g, " ");
+  return message.replace(/(: | %)[\s\S]*$/, "");
 }

@@ -1,6 +1,7 @@
 import { type ChildProcess, execFile, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { copyFile, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -66,33 +67,39 @@ test("nothing heavy is loaded before a command asks for it", async () => {
   expect(new Set(packages)).toEqual(new Set(["commander"]));
 });
 
-/** The command line that waits: its configuration comes out of a pipe that nobody has written to yet. */
-async function waiting() {
-  const pipe = join(folder, `pipe-${process.hrtime.bigint()}.yaml`);
-  execFileSync("mkfifo", [pipe]);
-  const run = start(["schedule", "--config", pipe]);
-  // Opening it for writing waits for the reader.
-  return { ...run, writer: await open(pipe, "w") };
+/** A server that takes connections and requests and never answers, with the moment of its first request. */
+async function silentServer() {
+  const requested = Promise.withResolvers<void>();
+  const server = createServer(() => requested.resolve());
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  const port = typeof address === "object" && address !== null ? address.port : 0;
+  const close = () => {
+    server.closeAllConnections();
+    server.close();
+  };
+  return { port, requested: requested.promise, close };
 }
 
-test("SIGINT and SIGTERM end a run with 130", async () => {
-  for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    const { child, ended, writer } = await waiting();
+test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)(
+  "%s ends a run with 130 while a store keeps silent",
+  async (signal) => {
+    const { port, requested, close } = await silentServer();
+    const config = join(folder, "silent.yaml");
+    await writeFile(
+      config,
+      `repository: s3://bucket/prefix
+storage: { endpoint: "http://127.0.0.1:${port}", accessKeyId: a, secretAccessKey: b }
+instances: { a: { url: "postgresql://u@h/d", schedule: { logical: "0 2 * * *" } } }`,
+    );
+    const { child, ended } = start(["schedule", "--config", config]);
+    await Promise.race([requested, ended]);
     child.kill(signal);
-    // The write wakes the run after the signal was sent; both reach it in this order.
-    await writer.writeFile("timeZone: UTC\n");
-    await writer.close();
     expect(await ended).toEqual({ status: 130, stderr: `pgkit: stopped by ${signal}\n` });
-  }
-});
-
-test("a second signal ends a run that does not stop", async () => {
-  const { child, ended, writer } = await waiting();
-  child.kill("SIGINT");
-  child.kill("SIGTERM");
-  expect(await ended).toMatchObject({ status: 130 });
-  await writer.close();
-});
+    close();
+  },
+);
 
 test("a reader that went away ends the output quietly", () => {
   const script = '{ "$1" "$2" completion bash; echo "status $?" >&2; } 2>&1 >&3 3>&- | cat';

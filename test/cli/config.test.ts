@@ -246,9 +246,12 @@ test.each([
     "applications: { x: { instance: s, switch: { haproxy: { socket: /x } } } }\ninstances: { s: { url: 'postgresql://u@h/d' } }",
     "applications.x.switch.haproxy.backend is missing",
   ],
-  ["a: [1, 2", "this is no YAML"],
+  ["a: [1, 2", "pgkit.yaml:1:9: this cannot be read as YAML"],
   ["timeZone: Mars/Olympus", "timeZone must be a time zone such as UTC or Europe/Berlin, not 'Mars/Olympus'"],
   ["- x", "the file must be a map"],
+  ["timeZone:", "pgkit.yaml:1:10: timeZone must be a time zone such as UTC or Europe/Berlin, not ''"],
+  ["a: 1\n---\nb: 2", "this cannot be read as YAML"],
+  ["timeZone: UTC\ntimeZone: UTC", "pgkit.yaml:2:1: this cannot be read as YAML: Map keys must be unique"],
 ])("a wrong value says which, where and what is allowed: %s", async (yaml, message) => {
   const { status, stderr } = await refusal(yaml);
   expect(status).toBe(2);

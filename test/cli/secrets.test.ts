@@ -127,12 +127,16 @@ test("a wrong URL with a password is refused without it", async () => {
   expect(ran.stderr).not.toContain("hunter22");
 });
 
-test("a YAML error does not quote the file", async () => {
-  const files = {
-    "pgkit.yaml": "instances:\n  a:\n    url: 'postgresql://u:hunter22@h/d' hunter23\n  password: [hunter24\n",
-  };
+test.each([
+  "url: 'postgresql://u:hunter22@h/d' hunter23",
+  "url: *hunter22",
+  "url: !hunter22 x",
+  "url: |hunter22\n x",
+  "url: [x\nhunter22",
+])("a YAML error does not quote the file: %s", async (line) => {
+  const files = { "pgkit.yaml": `instances:\n  a:\n    ${line}\n` };
   const ran = await run(["print-config", "--verbose"], { files, commands: [printConfig] });
-  expect(ran).toMatchObject({ status: 2, stderr: expect.stringContaining("pgkit.yaml:3:") });
+  expect(ran).toMatchObject({ status: 2, stderr: expect.stringContaining("pgkit: pgkit.yaml:") });
   expect(ran.stderr).not.toMatch(/hunter2/);
 });
 
