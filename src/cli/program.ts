@@ -33,7 +33,7 @@ export function parseCommandLine(args: readonly string[], commands: readonly Com
     program.parse(args, { from: "user" });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
-    if (error.exitCode !== 0) throw usageError(error);
+    if (error.exitCode !== 0) throw usageError(error, args, commands);
   }
   return chosen ?? { type: "print", text };
 }
@@ -52,7 +52,7 @@ function addCommands(
     .configureHelp({ showGlobalOptions: true });
   for (const option of Object.values(globalOptions)) program.addOption(flagOf(option));
   for (const command of commands) {
-    const added = addSubcommand(program, command.name).description(`${command.summary}.`);
+    const added = addSubcommand(program, command.name, commands).description(`${command.summary}.`);
     for (const { name, required, doc, choices } of command.arguments) {
       const argument = added.createArgument(required === true ? `<${name}>` : `[${name}]`, doc);
       added.addArgument(choices === undefined ? argument : argument.choices([...choices]));
@@ -65,25 +65,33 @@ function addCommands(
   }
 }
 
-/** `backup logical` goes below `backup`, which is made by the first of its kind. */
-function addSubcommand(program: Program, name: string): Program {
+/** `backup logical` goes below `backup`, which is made by the first of its kind and described by what is below it. */
+function addSubcommand(program: Program, name: string, commands: readonly Command[]): Program {
   const [group, rest] = name.split(" ");
   if (group === undefined || rest === undefined) return program.command(name);
   const found = program.commands.find((command) => command.name() === group);
-  return (found ?? program.command(group).description(`See pgkit ${group} --help.`)).command(rest);
+  const below = commands.filter((command) => command.name.startsWith(`${group} `));
+  const description = below.map((command) => `${command.name.slice(group.length + 1)}: ${command.summary}.`).join(" ");
+  return (found ?? program.command(group).description(description)).command(rest);
 }
 
 function flagOf(option: Option<unknown>): Flag {
   const { type, env, doc } = option;
   const notes = [
     ...(type.choices === undefined ? [] : [`one of ${type.choices.join(", ")}`]),
-    ...(option.default === undefined || option.default === false ? [] : [`default ${String(option.default)}`]),
+    ...defaultNote(option),
     ...(env === undefined ? [] : [`env ${env}`]),
   ];
   const flag = new Flag(option.flag ?? "", notes.length === 0 ? doc : `${doc} (${notes.join("; ")})`);
   return type.shape === "list"
     ? flag.argParser((text: string, before: string[] = []) => [...before, ...splitList(text)])
     : flag;
+}
+
+function defaultNote(option: Option<unknown>): string[] {
+  if (option.defaultDoc !== undefined) return [`default ${option.defaultDoc.replaceAll("`", "")}`];
+  if (option.default === undefined || option.default === false || Array.isArray(option.default)) return [];
+  return [`default ${String(option.default)}`];
 }
 
 function exampleText({ line, does }: Example): string {
@@ -110,9 +118,12 @@ function flagsOf(command: Command, program: Program): ReadonlyMap<Option<unknown
   );
 }
 
-function usageError(error: CommanderError): PgkitError {
+function usageError(error: CommanderError, args: readonly string[], commands: readonly Command[]): PgkitError {
   if (error.code === "commander.help") {
-    return new PgkitError("usage", "a command is missing", { hint: "pgkit --help lists them" });
+    const group = args.find((arg) => commands.some(({ name }) => name.startsWith(`${arg} `)));
+    const below = commands.filter(({ name }) => name.startsWith(`${group} `)).map(({ name }) => `pgkit ${name}`);
+    const hint = group === undefined ? "pgkit --help lists the commands" : `one of: ${below.join(", ")}`;
+    return new PgkitError("usage", "the command is not complete", { hint });
   }
   const [first = "", suggestion] = error.message.split("\n");
   // What stands behind `=` in a flag that is not known may be a secret.

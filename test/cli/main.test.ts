@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { commands } from "../../src/cli/commands.ts";
 import { errorCodes, PgkitError } from "../../src/lib/errors.ts";
 import { fakeClock } from "../support/fake-clock.ts";
 import { run, testCommand } from "./run.ts";
@@ -16,6 +17,8 @@ test.each([
   [["completion"], "missing required argument 'SHELL'", "pgkit --help"],
   [["completion", "tcsh"], "bash, zsh, fish", ""],
   [["--config"], "argument missing", ""],
+  [["backup"], "the command is not complete", "one of: pgkit backup logical"],
+  [["backup", "logicl"], "unknown command 'logicl'", "did you mean logical?"],
 ])("%j is refused with exit 2 and what was meant", async (args, message, hint) => {
   const ran = await run(args);
   expect(ran.status).toBe(2);
@@ -32,10 +35,10 @@ test("the value of an unknown flag is not repeated", async () => {
 });
 
 test("every command's help has a summary, its flags and examples", async () => {
-  for (const command of ["schedule", "completion"]) {
-    const ran = await run([command, "--help"]);
+  for (const { name } of commands) {
+    const ran = await run([...name.split(" "), "--help"]);
     expect(ran).toMatchObject({ status: 0, stderr: "" });
-    expect(ran.stdout).toContain(`Usage: pgkit ${command}`);
+    expect(ran.stdout).toContain(`Usage: pgkit ${name}`);
     expect(ran.stdout).toContain("--repository <url>");
     expect(ran.stdout).toMatch(/Examples:\n {2}\S/);
   }
