@@ -51,13 +51,23 @@ async function connectionOfEnvironment(
   // As parameters, because no URL can hold a user without a host, and the folder of a socket is no host.
   url.searchParams.set("host", host);
   url.searchParams.set("port", String(settings.get(connectionOptions.port)));
-  url.searchParams.set("user", settings.get(connectionOptions.user) ?? userInfo().username);
+  url.searchParams.set("user", settings.get(connectionOptions.user) ?? systemUser());
   for (const name of ["sslmode", "sslrootcert", "sslcert", "sslkey"] as const) {
     const value = settings.get(connectionOptions[name]);
     if (value !== undefined) url.searchParams.set(name, value);
   }
   const password = settings.get(connectionOptions.password);
   return { url: url.href, passwordFrom: knownPassword(password === undefined ? undefined : vault.keep(password)) };
+}
+
+/** As libpq does; in a container the uid often has no name, and then it is PostgreSQL's own. */
+function systemUser(): string {
+  try {
+    return userInfo().username;
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ERR_SYSTEM_ERROR") return "postgres";
+    throw error;
+  }
 }
 
 /** As Debian's libpq does. */

@@ -79,7 +79,11 @@ export const connectionOptions = {
     doc: "host, or the folder of the socket",
   }),
   port: option(value.wholeNumber(1, 65_535), { env: "PGPORT", default: 5432, doc: "port" }),
-  user: option(value.text, { env: "PGUSER", defaultDoc: "the user of the system", doc: "role" }),
+  user: option(value.text, {
+    env: "PGUSER",
+    defaultDoc: "the user of the system, `postgres` where it has no name",
+    doc: "role",
+  }),
   database: option(value.text, { env: "PGDATABASE", default: "postgres", doc: "database to connect to first" }),
   password: option(value.text, { env: "PGPASSWORD", secret: true, doc: "password" }),
   passwordFile: option(value.path, {
