@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { chown, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import pg from "pg";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
@@ -12,6 +13,7 @@ import { startServer } from "../../src/postgres/server.ts";
 import { startCluster, testPrograms, withCluster } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 
+const serverModule = new URL("../../src/postgres/server.ts", import.meta.url).href;
 const { binDir } = await testPrograms();
 const runAs = await unprivilegedUser();
 let folder = "";
@@ -97,6 +99,27 @@ describe("a server on a data directory", () => {
     child.kill("SIGKILL");
     await eventually(() => expect(() => process.kill(held.pid, 0)).toThrow("ESRCH"));
     await Promise.all([held.folder, held.socketDir].map((path) => rm(path, { recursive: true, force: true })));
+  });
+
+  it("stays when it was told to outlive the process that started it", async () => {
+    await withCluster({}, async (cluster) => {
+      await cluster.stop();
+      const start = `const { startServer } = await import(${JSON.stringify(serverModule)});
+        const { pid, socketDir } = await startServer(${JSON.stringify({ binDir, dataDir: cluster.dataDir, runAs, lifetime: "outlives" })});
+        process.stdout.write(JSON.stringify({ pid, socketDir }));`;
+      const child = spawn(process.execPath, ["--input-type=module", "-e", start], {
+        stdio: ["ignore", "pipe", "inherit"],
+      });
+      const said: { pid: number; socketDir: string } = JSON.parse(await text(child.stdout));
+      try {
+        const socket = { host: said.socketDir, port: 5432 };
+        expect(await ask(socket, cluster.password, "SELECT 1")).toBe("1");
+      } finally {
+        process.kill(said.pid, "SIGQUIT");
+        await eventually(() => expect(() => process.kill(said.pid, 0)).toThrow("ESRCH"));
+        await rm(said.socketDir, { recursive: true, force: true });
+      }
+    });
   });
 
   it("refuses to run as root in words that help", async () => {
