@@ -10,6 +10,12 @@ export function postgresError(error: unknown, where: string): unknown {
   if (error instanceof PgkitError) return error;
   if (!(error instanceof Error)) return error;
   if (isServerError(error)) return fromServer(error, where);
+  if (/client password must be a/.test(error.message)) {
+    return new PgkitError("postgres-denied", `${where} wants a password, and none is configured`, {
+      hint: "give it by passwordFrom, PGPASSWORD or a password file",
+      cause: error,
+    });
+  }
   return new PgkitError("postgres-unreachable", `${where} does not answer: ${firstMessage(error)}`, {
     hint: hintFor(error),
     cause: error,
@@ -20,8 +26,9 @@ function fromServer(error: Error & { code: string; hint?: string }, where: strin
   const code = codeOf(error.code);
   const refused = code === "postgres-denied" || code === "database-missing";
   const message = `${where} ${refused ? "refused" : "answered"}: ${error.message}`;
+  const hint = /pg_hba\.conf/.test(error.message) ? hbaHint : (error.hint ?? serverHints[code]);
   return new PgkitError(code, message, {
-    hint: error.hint ?? serverHints[code] ?? "see the server's log",
+    hint: hint ?? "see the server's log",
     cause: error,
   });
 }
@@ -35,6 +42,8 @@ function codeOf(sqlState: string): ErrorCode {
   return "postgres-failed";
 }
 
+const hbaHint = "let this host, user and database in by a line of the server's pg_hba.conf, and reload it";
+
 const serverHints: Partial<Record<ErrorCode, string>> = {
   "postgres-denied":
     "check the user, its password (passwordFrom) and its privileges; pgkit check names what is missing",
@@ -43,12 +52,18 @@ const serverHints: Partial<Record<ErrorCode, string>> = {
   "disk-full": "free space on the server's disk, then run it again",
 };
 
+/** What the driver says where the server answered its request for TLS with a no. */
+export function saysNoTls(error: unknown): boolean {
+  return error instanceof Error && /does not support SSL/i.test(error.message);
+}
+
 function hintFor(error: Error): string {
   const text = firstMessage(error);
   if (/ENOTFOUND|EAI_AGAIN/.test(text)) return "is the host name right, and does it resolve from here?";
+  if (/its certificate is for/.test(text)) return "use a name of the certificate as host, or sslmode=verify-ca";
   if (/certificate|self.signed/i.test(text))
     return "set sslrootcert in the URL to the CA that signed the server's certificate";
-  if (/does not support SSL/i.test(text)) return "the server has no TLS: set sslmode=prefer or disable in the URL";
+  if (saysNoTls(error)) return "the server has no TLS: set sslmode=prefer or disable in the URL";
   return "is the server running, and do host, port and firewall let you through?";
 }
 

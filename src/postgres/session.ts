@@ -1,9 +1,9 @@
 import { readFile } from "node:fs/promises";
-import type { ConnectionOptions } from "node:tls";
+import { type ConnectionOptions, checkServerIdentity, type PeerCertificate } from "node:tls";
 import pg from "pg";
 import { PgkitError } from "../lib/errors.ts";
 import { addressOf, type Connection } from "./connection.ts";
-import { isServerError, postgresError } from "./session-errors.ts";
+import { isServerError, postgresError, saysNoTls } from "./session-errors.ts";
 
 /** One connection to one database. Close it; it is one of the few that the server has. */
 export interface Session {
@@ -83,14 +83,16 @@ async function connectToAny(connection: Connection, database: string, applicatio
     }
   }
   throw postgresError(
-    failures.find(isServerError) ?? failures[0],
+    failures.find(isServerError) ?? failures.find((error) => !saysNoTls(error)) ?? failures[0],
     `database ${database} on ${addressOf(connection)} as ${connection.user}`,
   );
 }
 
-/** The server's refusal of one way in (TLS or not) is no refusal of the other; a wrong password is final. */
+/** Only what TLS or its lack brought about may go better the other way: a wrong password and a silent host are final. */
 function mayTryNext(error: unknown): boolean {
-  return !isServerError(error) || (error instanceof Error && /no pg_hba.conf entry|SSL/i.test(error.message));
+  if (isServerError(error)) return /no pg_hba.conf entry|SSL/i.test(error.message);
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  return saysNoTls(error) || /^(ERR_|EPROTO|ECONNRESET|EPIPE)/.test(code);
 }
 
 async function connectOnce(
@@ -151,11 +153,17 @@ async function tls(
   const { sslrootcert, sslcert, sslkey } = parameters;
   return {
     rejectUnauthorized: check !== "none",
-    ...(check === "name" ? { servername: host } : { checkServerIdentity: () => undefined }),
+    checkServerIdentity: (_, certificate) => (check === "name" ? identityProblem(host, certificate) : undefined),
     ...(sslrootcert === undefined || sslrootcert === "system" ? {} : { ca: await pem(sslrootcert) }),
     ...(sslcert === undefined ? {} : { cert: await pem(sslcert) }),
     ...(sslkey === undefined ? {} : { key: await pem(sslkey) }),
   };
+}
+
+function identityProblem(host: string, certificate: PeerCertificate): Error | undefined {
+  if (checkServerIdentity(host, certificate) === undefined) return undefined;
+  const names = certificate.subjectaltname ?? `${certificate.subject.CN ?? "no name"}`;
+  return new Error(`its certificate is for ${names}, not for ${host}`);
 }
 
 async function pem(path: string): Promise<Buffer> {
