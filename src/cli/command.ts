@@ -71,6 +71,8 @@ export interface CommandContext {
   openRepository(repository: RepositoryConfig): Promise<RepositoryReader>;
   /** Opens a repository to write to it, and makes it where there is none. */
   openOrCreateRepository(repository: RepositoryConfig): Promise<Repository>;
+  /** The age identities of a repository's identity file. Fails with `identity-required`. */
+  identities(repository: RepositoryConfig): Promise<readonly string[]>;
   /** Reads a time as `--to-time` takes it, and says aloud which time zone was assumed. Fails with `usage`. */
   time(text: string): Moment;
   /** Asks before something is destroyed; `does` completes "this". Fails with `usage` where nobody can be asked and `--yes` is not given, with `cancelled` on a no. */

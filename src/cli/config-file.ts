@@ -41,6 +41,7 @@ export async function readConfigFile(
   // The first is what is wrong; the rest is what the parser then makes of it.
   const problems = [...document.errors, ...document.warnings].slice(0, 1).map((error) => ({
     message: `${whereOf(error.pos[0])}: this cannot be read as YAML: ${withoutQuotes(error.message)}`,
+    hint: "look at the brackets, quotes and indentation there; a text with : # [ { or * in it needs quotes",
   }));
   const reading: Reading = { yaml, document, whereOf, values: [], places: new Map(), problems };
   const rows = options.flatMap((option) => (option.key === undefined ? [] : [{ option, key: option.key.split(".") }]));
@@ -87,7 +88,11 @@ function readNode(reading: Reading, found: unknown, path: readonly string[], row
     for (const [index, item] of node.items.entries()) {
       readNode(reading, item, [...path, String(index)], below(rows, path.length, "[]"));
     }
-  } else problems.push({ message: `${where}: ${named(path)} must be ${shapeOf(rows, path.length)}` });
+  } else
+    problems.push({
+      message: `${where}: ${named(path)} must be ${shapeOf(rows, path.length)}`,
+      hint: "docs/reference.md names every key",
+    });
 }
 
 function readMap(reading: Reading, map: YAMLMap, path: readonly string[], rows: readonly Row[]): void {
@@ -107,7 +112,11 @@ function readLeaf(reading: Reading, option: Option<unknown>, node: Node, path: r
   const items = yaml.isSeq(node) && option.type.shape === "list" ? node.items : [node];
   const scalars = items.map((item) => (yaml.isAlias(item) ? item.resolve(document) : item)).filter(yaml.isScalar);
   if (scalars.length === items.length) reading.values.push({ option, path, texts: scalars.map(scalarText), where });
-  else reading.problems.push({ message: `${where}: ${named(path)} must be ${option.type.allowed}` });
+  else
+    reading.problems.push({
+      message: `${where}: ${named(path)} must be ${option.type.allowed}`,
+      hint: `what it is for: ${option.doc}`,
+    });
 }
 
 function below(rows: readonly Row[], depth: number, step: string): readonly Row[] {

@@ -37,7 +37,10 @@ export function repositoriesOf(
     if (url !== undefined) return [top(url)];
     const source = settings.source(globalOptions.repository);
     const where = "where" in source ? source.where : "--repository";
-    problems.push({ message: `${where} must be ${repositoryUrl.allowed}` });
+    problems.push({
+      message: `${where} must be ${repositoryUrl.allowed}, not '${chosen.replace(/\/\/[^/@]*@/, "//***@")}'`,
+      hint: "storage: and the variables PGKIT_STORAGE_... say what the URL cannot",
+    });
   }
   if (listed.length > 0) return listed;
   return [top(single ?? userRepository(env))];

@@ -69,7 +69,11 @@ function oneInstance({ instances, file }: Config, name: string | undefined): Ins
 function readTime(text: string, { config, clock, report }: ContextInput): ReturnType<CommandContext["time"]> {
   const { timeZone } = config;
   const moment = parseTime(text, { now: clock.now(), timeZone });
-  if ("wrong" in moment) throw new PgkitError("usage", `the time '${text}' ${moment.wrong}`);
+  if ("wrong" in moment) {
+    throw new PgkitError("usage", `the time '${text}' ${moment.wrong}`, {
+      hint: "RFC 3339 with an offset is understood everywhere: 2026-11-21T02:00:00Z",
+    });
+  }
   if (moment.assumedZone !== undefined) {
     const local = timeZone === "UTC" ? "" : ` (${inZone(moment.time, timeZone)})`;
     const message = `'${text}' is read in the time zone ${timeZone}: ${moment.exact}${local}`;

@@ -94,7 +94,10 @@ async function readIfThere(path: string, shown: string): Promise<string | undefi
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : undefined;
     if (code === "ENOENT" || code === "ENOTDIR") return undefined;
-    throw new PgkitError("config", `cannot read ${shown}: ${String(code)}`, { cause: error });
+    throw new PgkitError("config", `cannot read ${shown}: ${String(code)}`, {
+      hint: "may the user that pgkit runs as read it?",
+      cause: error,
+    });
   }
 }
 

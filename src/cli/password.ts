@@ -34,16 +34,21 @@ async function fromSource(source: PasswordSource, instance: string, input: Passw
   if (source.type === "env") {
     const text = input.env[source.variable];
     if (text !== undefined && text !== "") return input.vault.keep(text);
-    throw new PgkitError("config", `${what} should be in the variable ${source.variable}, which is not set`);
+    throw new PgkitError("config", `${what} should be in the variable ${source.variable}, which is not set`, {
+      hint: `set ${source.variable} for pgkit, or name a file by passwordFrom.file`,
+    });
   }
   const text = await readFile(source.path, "utf8").catch((cause: NodeJS.ErrnoException) => {
     throw new PgkitError("config", `${what} should be in ${source.path}, which cannot be read: ${cause.code}`, {
+      hint: "is the path right, and may the user that pgkit runs as read it?",
       cause,
     });
   });
   const password = text.replace(/\r?\n$/, "");
   if (password !== "") return input.vault.keep(password);
-  throw new PgkitError("config", `${what} should be in ${source.path}, which is empty`);
+  throw new PgkitError("config", `${what} should be in ${source.path}, which is empty`, {
+    hint: "write the password into it, with nothing else but a line end",
+  });
 }
 
 /** As libpq does: https://www.postgresql.org/docs/current/libpq-pgpass.html */
@@ -53,7 +58,10 @@ async function fromPasswordFile(connection: Connection, input: PasswordInput): P
   const path = resolve(cwd, connection.parameters["passfile"] ?? (env["PGPASSFILE"] || join(home, ".pgpass")));
   const found = await stat(path).catch((cause: NodeJS.ErrnoException) => {
     if (cause.code === "ENOENT" || cause.code === "ENOTDIR") return undefined;
-    throw new PgkitError("config", `the password file ${path} cannot be read: ${cause.code}`, { cause });
+    throw new PgkitError("config", `the password file ${path} cannot be read: ${cause.code}`, {
+      hint: "is the path right, and may the user that pgkit runs as read it?",
+      cause,
+    });
   });
   if (found === undefined || !found.isFile()) return undefined;
   if ((found.mode & 0o077) !== 0) {

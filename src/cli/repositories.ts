@@ -8,7 +8,7 @@ import type { ContextInput } from "./context.ts";
 /** Opens what the configuration names; everything heavy loads when it is called. */
 export function storesOf(
   input: ContextInput,
-): Pick<CommandContext, "openStore" | "openRepository" | "openOrCreateRepository"> {
+): Pick<CommandContext, "openStore" | "openRepository" | "openOrCreateRepository" | "identities"> {
   const { clock, signal, dryRun } = input;
   const openStore: CommandContext["openStore"] = async (repository) => {
     const { openStore: open } = await import("../store/open.ts");
@@ -19,6 +19,7 @@ export function storesOf(
   };
   return {
     openStore,
+    identities: ({ encryption }) => readIdentities(encryption.identityFile, input),
     openRepository: async (repository) => {
       const { openRepository } = await import("../repo/repository.ts");
       return openRepository(await openStore(repository), settingsOf(repository, input), { signal });

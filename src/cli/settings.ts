@@ -120,6 +120,7 @@ function wrongValue(given: Given, wrong: string | undefined): FileProblem {
   const value = option.secret === true ? "" : `, not '${given.texts.join(",")}'`;
   return {
     message: wrong === undefined ? `${what} must be ${option.type.allowed}${value}` : `${what} ${wrong}${value}`,
+    hint: `what it is for: ${option.doc}`,
   };
 }
 

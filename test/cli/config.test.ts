@@ -270,7 +270,7 @@ test("a wrong flag or variable is named", async () => {
   expect(flag).toMatchObject({ status: 2 });
   expect(flag.stderr).toContain("--time-zone must be a time zone such as UTC or Europe/Berlin, not 'Mars'");
   const variable = await run(["print-config"], { env: { PGKIT_LEASE_TTL: "soon" }, commands: [printConfig] });
-  expect(variable.stderr).toContain("PGKIT_LEASE_TTL must be a duration such as 14d, 1h30m or 90s, not 'soon'");
+  expect(variable.stderr).toContain("PGKIT_LEASE_TTL must be a duration of 12s or more, such as 2m, not 'soon'");
 });
 
 test("a misspelled variable is an error, one that Kubernetes or a password reference makes is not", async () => {

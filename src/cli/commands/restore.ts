@@ -23,6 +23,7 @@ export const restoreCommand: Command = {
     { line: "pgkit restore litellm --to-instance dedicated --dry-run", does: "shows what would be done elsewhere" },
   ],
   run: async (context, args) => {
+    refuseTogether(args);
     const found = await chooseBackup(context, args);
     const { prepareRestore } = await import("../../restore/logical.ts");
     const { programsFor } = await import("../../postgres/programs.ts");
@@ -49,9 +50,15 @@ export const restoreCommand: Command = {
   },
 };
 
+function refuseTogether({ flags: { as, replace } }: CommandArguments): void {
+  if (as === undefined || !replace) return;
+  throw new PgkitError("usage", "--as and --replace cannot be used together", {
+    hint: "--as restores beside the live database, --replace in its place",
+  });
+}
+
 function requestOf({ flags }: CommandArguments, jobs: number) {
   const { as, replace, table, schemaOnly, updateRoles } = flags;
-  if (as !== undefined && replace) throw new PgkitError("usage", "--as and --replace cannot be used together");
   return { as, replace, tables: table, schemaOnly, updateRoles, jobs: flags.jobs ?? jobs };
 }
 

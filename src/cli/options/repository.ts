@@ -54,12 +54,12 @@ export function encryptionOptions<const At extends "" | "repositories.[].">(at: 
 
 /** How runs keep out of each other's way. */
 export const leaseOptions = {
-  leaseTtl: option(value.duration, {
+  leaseTtl: option(value.leaseDuration, {
     key: "lease.ttl",
     env: "PGKIT_LEASE_TTL",
     default: 120_000,
     defaultDoc: "`2m`",
-    doc: "after this long without renewal (at least 12s) another run may take over the lease",
+    doc: "after this long without renewal another run may take over the lease",
   }),
   leaseWait: option(value.duration, {
     key: "lease.wait",

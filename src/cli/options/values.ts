@@ -83,6 +83,12 @@ export function wholeNumber(least: number, most = Number.MAX_SAFE_INTEGER): Valu
 /** In milliseconds. */
 export const duration = one("a duration such as 14d, 1h30m or 90s", parseDuration);
 
+/** How long a lease may last, in milliseconds: stores tell times by the second. */
+export const leaseDuration = one("a duration of 12s or more, such as 2m", (given) => {
+  const ms = parseDuration(given);
+  return ms !== undefined && ms >= 12_000 ? ms : undefined;
+});
+
 /** In bytes. */
 export const byteSize = one("a size such as 64MiB, 1.5GiB or 1048576", parseBytes);
 
@@ -110,6 +116,7 @@ export const repositoryUrl = one(
     if (!/^[a-z][a-z0-9+.-]*:/i.test(given)) return pathToFileURL(resolve(folder, given)).href;
     const url = URL.parse(given);
     if (url === null || !["s3:", "azure:", "file:"].includes(url.protocol)) return undefined;
+    if (url.protocol !== "file:" && url.host === "") return undefined;
     return url.username === "" && url.password === "" ? given.replace(/\/+$/, "") : undefined;
   },
 );
