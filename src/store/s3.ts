@@ -63,7 +63,7 @@ function assertConfig({ prefix, partBytes, storageClass, checksum, endpoint }: S
 async function capabilities(link: S3Link, probes: S3Probes, { signal }: SignalOption): Promise<StoreCapabilities> {
   throwIfCancelled(signal);
   const createIfAbsent = await probes.createIfAbsent(signal);
-  const compareAndSet = await probes.compareAndSet(signal);
+  const compareAndSet = (await probes.compareAndSet(signal)) !== undefined;
   const checksum = await probes.checksum(signal);
   const objectLock = await probes.lockKept(signal);
   return { createIfAbsent, compareAndSet, checksum, objectLock, clockSkewMs: Math.round(link.skewMs()) };

@@ -13,7 +13,7 @@ export interface Answered {
 /** Of one request's bytes. */
 export interface Sum {
   /** For the request: the server refuses bytes that arrived otherwise. */
-  header: { ContentMD5?: string; ChecksumCRC32?: string };
+  header: { ContentMD5?: string; ChecksumCRC32?: string; ChecksumAlgorithm?: "CRC32" };
   /** True when the server computed the same over what it stored. */
   proves: (answer: Answered) => boolean;
   md5: Buffer | undefined;
@@ -23,7 +23,8 @@ export function sumOf(mode: ChecksumMode, bytes: Buffer): Sum {
   if (mode === "none") return { header: {}, proves: () => false, md5: undefined };
   if (mode === "crc32") {
     const value = crcText(crc32(bytes));
-    return { header: { ChecksumCRC32: value }, proves: (answer) => answer.ChecksumCRC32 === value, md5: undefined };
+    const proves = (answer: Answered) => answer.ChecksumCRC32 === value;
+    return { header: crcHeader(value), proves, md5: undefined };
   }
   const md5 = createHash("md5").update(bytes).digest();
   const etag = `"${md5.toString("hex")}"`;
@@ -55,6 +56,11 @@ export function runningSum(mode: ChecksumMode): RunningSum {
       return mode === "md5" && quoted(answer.ETag) === `"${md5OfMd5s.copy().digest("hex")}-${parts}"`;
     },
   };
+}
+
+/** Ceph 20 minds the checksum only where its algorithm is named as well. */
+export function crcHeader(value: string): { ChecksumCRC32: string; ChecksumAlgorithm: "CRC32" } {
+  return { ChecksumCRC32: value, ChecksumAlgorithm: "CRC32" };
 }
 
 /** A CRC32 as S3 writes it: four bytes, the highest first, in base64. */

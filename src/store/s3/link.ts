@@ -37,6 +37,7 @@ export function s3Link(config: S3StoreConfig): S3Link {
   const seen = { skewMs: 0 };
   watch(client, config, clock, seen);
   useContentMd5(client);
+  signLess(client);
   const at = config.endpoint ?? `Amazon S3 (region ${config.region ?? "of the environment"})`;
   const prefix = config.prefix === undefined || config.prefix === "" ? "" : `${config.prefix}/`;
   return {
@@ -120,5 +121,23 @@ function useContentMd5(client: S3Client): void {
       return await next(args);
     },
     { step: "build", priority: "low", name: "pgkitContentMd5" },
+  );
+}
+
+/**
+ * Within TLS nobody changes a body, and its MD5 or CRC32 goes along; a SHA-256 over all of it as well would cost as much
+ * time as the rest of an upload.
+ */
+function signLess(client: S3Client): void {
+  client.middlewareStack.add(
+    (next) => async (args) => {
+      const request = args.request as { protocol: string; headers: Record<string, string> };
+      const summed = request.headers["content-md5"] ?? request.headers["x-amz-checksum-crc32"];
+      if (request.protocol === "https:" && summed !== undefined) {
+        request.headers["x-amz-content-sha256"] = "UNSIGNED-PAYLOAD";
+      }
+      return await next(args);
+    },
+    { step: "build", priority: "low", name: "pgkitSignLess" },
   );
 }

@@ -14,7 +14,7 @@ import { answerOf } from "./errors.ts";
 import { bareEtag, rawHead } from "./read.ts";
 import { abortUpload } from "./uploads.ts";
 import { failedCondition, type S3Write, type S3Writer, type S3Written, writeIdName } from "./write.ts";
-import { conditionHeader, lockSettings, readEncryption, writeSettings } from "./write-input.ts";
+import { lockSettings, readEncryption, writeSettings } from "./write-input.ts";
 
 const partsAtMost = 10_000;
 const abortTimeoutMs = 20_000;
@@ -113,7 +113,7 @@ async function complete(
     UploadId: uploadId,
     MultipartUpload: { Parts: parts },
     ...sum.header(),
-    ...conditionHeader(write.when),
+    ...write.condition,
     ...readEncryption(link.config),
   };
   const written = (answer: Pick<CompleteMultipartUploadCommandOutput, "ETag" | "ChecksumCRC32" | "VersionId">) => ({

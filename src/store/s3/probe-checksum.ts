@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
-import { type ChecksumMode, crcText, sumOf } from "./checksum.ts";
+import { type ChecksumMode, crcHeader, crcText, sumOf } from "./checksum.ts";
 import type { S3Link } from "./link.ts";
 import { withUpload } from "./probe-multipart.ts";
 import { putProbe } from "./probe-put.ts";
@@ -18,8 +18,8 @@ export async function probeChecksum(link: S3Link, key: string): Promise<Checksum
 async function knowsCrc32(link: S3Link, key: string): Promise<boolean> {
   const right = crc32(Buffer.from(key));
   const wrong = crcText((right ^ 1) >>> 0);
-  if ((await putProbe(link, key, { ChecksumCRC32: wrong })) !== undefined) return false;
-  const stored = await putProbe(link, key, { ChecksumCRC32: crcText(right) });
+  if ((await putProbe(link, key, crcHeader(wrong))) !== undefined) return false;
+  const stored = await putProbe(link, key, crcHeader(crcText(right)));
   if (stored?.ChecksumCRC32 !== crcText(right)) return false;
   const found = await rawHead(link, key, undefined, true);
   if (found?.ChecksumCRC32 !== crcText(right)) return false;
@@ -29,8 +29,8 @@ async function knowsCrc32(link: S3Link, key: string): Promise<boolean> {
 async function knowsCrc32OfWhole(link: S3Link, key: string, right: string, wrong: string): Promise<boolean> {
   const kind = { ChecksumAlgorithm: "CRC32", ChecksumType: "FULL_OBJECT" } as const;
   const known = await withUpload(link, key, kind, async (upload) => {
-    if ((await upload.part({ ChecksumCRC32: wrong })) !== undefined) return false;
-    const part = await upload.part({ ChecksumCRC32: right });
+    if ((await upload.part(crcHeader(wrong))) !== undefined) return false;
+    const part = await upload.part(crcHeader(right));
     const parts = [{ PartNumber: 1, ETag: part?.ETag, ChecksumCRC32: right }];
     const whole = { MultipartUpload: { Parts: parts }, ChecksumType: "FULL_OBJECT" } as const;
     if ((await upload.complete({ ...whole, ChecksumCRC32: wrong })) !== undefined) return false;

@@ -10,7 +10,7 @@ import { hasLocks, keepsLock } from "./probe-lock.ts";
 import { completesIfAbsent } from "./probe-multipart.ts";
 import { putProbe } from "./probe-put.ts";
 import { bareEtag, rawHead } from "./read.ts";
-import { conditionHeader } from "./write-input.ts";
+import { conditionHeader, type EtagStyle } from "./write-input.ts";
 
 /**
  * What the server really does, each asked once and only when needed, by writing objects of a few bytes under `probe/` and
@@ -18,7 +18,8 @@ import { conditionHeader } from "./write-input.ts";
  */
 export interface S3Probes {
   createIfAbsent(signal?: AbortSignal): Promise<boolean>;
-  compareAndSet(signal?: AbortSignal): Promise<boolean>;
+  /** How it wants the etag; undefined where it does not compare, or not between two at the same moment. */
+  compareAndSet(signal?: AbortSignal): Promise<EtagStyle | undefined>;
   /** The condition is kept where an upload in parts is completed, too. */
   completeIfAbsent(signal?: AbortSignal): Promise<boolean>;
   checksum(signal?: AbortSignal): Promise<ChecksumMode>;
@@ -39,6 +40,9 @@ export function s3Probes(link: S3Link): S3Probes {
     lockKept: once(async () => (await lockEnabled()) && (await withProbe(link, (key) => keepsLock(link, key)))),
   };
 }
+
+/** Enough that a server that first looks and then writes lets more than one win. */
+const racers = 6;
 
 /** Runs `work` with a key that is not in use, relative to the store, and removes what it leaves there. */
 async function withProbe<T>(link: S3Link, work: (key: string) => Promise<T>): Promise<T> {
@@ -68,19 +72,27 @@ async function removeProbe(link: S3Link, key: string): Promise<void> {
   );
 }
 
-/** Two at the same moment, and a third after them: exactly one may win. */
+/** Several at the same moment, and one after them: exactly one may win. In buckets with versions, Ceph lets all win. */
 async function createsIfAbsent(link: S3Link, key: string): Promise<boolean> {
   const put = () => putProbe(link, key, conditionHeader("absent"));
-  const first = await Promise.all([put(), put()]);
-  const third = await put();
-  return first.filter((answer) => answer !== undefined).length === 1 && third === undefined;
+  return (await race(put)) === 1 && (await put()) === undefined;
 }
 
-async function comparesAndSets(link: S3Link, key: string): Promise<boolean> {
-  const stored = await putProbe(link, key, {});
-  const etag = bareEtag(stored?.ETag);
-  const wrong = await putProbe(link, key, { ...conditionHeader({ etag: "00000000000000000000000000000000" }) });
-  if (wrong !== undefined) return false;
-  const right = await putProbe(link, key, { Body: Buffer.from("second"), ...conditionHeader({ etag }) });
-  return right !== undefined;
+async function comparesAndSets(link: S3Link, key: string): Promise<EtagStyle | undefined> {
+  for (const style of ["quoted", "bare"] as const) {
+    const etag = bareEtag((await putProbe(link, key, {}))?.ETag);
+    const put = (content: string, expected: string) =>
+      putProbe(link, key, { Body: Buffer.from(content), ...conditionHeader({ etag: expected }, style) });
+    if ((await put("wrong", "00000000000000000000000000000000")) !== undefined) return undefined;
+    const winners = await race((racer) => put(`racer ${racer}`, etag));
+    if (winners === 1) return style;
+    // Nobody: it may want the etag written otherwise.
+    if (winners > 1) return undefined;
+  }
+  return undefined;
+}
+
+async function race(put: (racer: number) => Promise<unknown>): Promise<number> {
+  const answers = await Promise.all(Array.from({ length: racers }, (_, racer) => put(racer)));
+  return answers.filter((answer) => answer !== undefined).length;
 }

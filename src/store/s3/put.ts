@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { Readable } from "node:stream";
-import { DeleteObjectCommand, PutObjectCommand } from "@aws-sdk/client-s3";
+import { DeleteObjectCommand, PutObjectCommand, PutObjectRetentionCommand } from "@aws-sdk/client-s3";
 import { isPgkitError, PgkitError } from "../../lib/errors.ts";
 import { asBuffer, chunksOf, discard } from "../body.ts";
 import { pause, throwIfCancelled } from "../cancel.ts";
@@ -10,9 +10,10 @@ import type { PutOptions, StoredObject } from "../store.ts";
 import { type Sum, sumOf } from "./checksum.ts";
 import { answerOf } from "./errors.ts";
 import { putParts } from "./multipart.ts";
+import { unlessRefused } from "./probe-put.ts";
 import { bareEtag, rawHead } from "./read.ts";
 import { failedCondition, type S3Write, type S3Writer, type S3Written, writeIdName } from "./write.ts";
-import { conditionHeader, lockSettings, writeSettings } from "./write-input.ts";
+import { type ConditionHeader, conditionHeader, lockSettings, writeSettings } from "./write-input.ts";
 
 /** Content with a condition goes up in one request as far as this, since servers keep it there best. */
 const conditionalBytes = 32 * 1024 * 1024;
@@ -29,9 +30,9 @@ export async function putObject(
   const { when, retainUntil, signal } = options;
   try {
     throwIfCancelled(signal);
-    await assertSupported(writer, key, options);
+    const condition = await supported(writer, key, options);
     const mode = await writer.probes.checksum(signal);
-    const write: S3Write = { key, id: randomUUID(), mode, when, retainUntil, signal };
+    const write: S3Write = { key, id: randomUUID(), mode, when, condition, retainUntil, signal };
     const written = when === undefined ? await putPlain(writer, write, body) : await putIf(writer, write, body);
     writer.link.known.bucket = true;
     writer.link.known.versioned ??= written.versionId !== undefined;
@@ -45,14 +46,19 @@ export async function putObject(
   }
 }
 
-async function assertSupported({ link, probes }: S3Writer, key: string, options: PutOptions): Promise<void> {
-  const refuse = (what: string) => {
+/** Fails with `store-unsupported` where the server was seen not to keep what is asked for. */
+async function supported({ link, probes }: S3Writer, key: string, options: PutOptions): Promise<ConditionHeader> {
+  const { when, retainUntil, signal } = options;
+  const refusal = (what: string) => {
     const hint = "`pgkit check` shows what the store can do";
-    throw new PgkitError("store-unsupported", `${link.where} does not ${what}, which ${key} needs`, { hint });
+    return new PgkitError("store-unsupported", `${link.where} does not ${what}, which ${key} needs`, { hint });
   };
-  if (options.when === "absent" && !(await probes.createIfAbsent(options.signal))) refuse("create only if absent");
-  if (typeof options.when === "object" && !(await probes.compareAndSet(options.signal))) refuse("compare and set");
-  if (options.retainUntil !== undefined && !(await probes.lockEnabled(options.signal))) refuse("lock objects");
+  if (retainUntil !== undefined && !(await probes.lockEnabled(signal))) throw refusal("lock objects");
+  if (when === "absent" && !(await probes.createIfAbsent(signal))) throw refusal("create only if absent");
+  if (when === undefined || when === "absent") return conditionHeader(when);
+  const style = await probes.compareAndSet(signal);
+  if (style === undefined) throw refusal("compare and set");
+  return conditionHeader(when, style);
 }
 
 async function putPlain(writer: S3Writer, write: S3Write, body: Readable | Uint8Array): Promise<S3Written> {
@@ -114,7 +120,13 @@ async function putWhole(writer: S3Writer, write: S3Write, bytes: Buffer): Promis
     } catch (error) {
       const answer = answerOf(error);
       const again = answer?.status === 409 && conflicts < conflictsAtMost;
-      if (!again && !isPgkitError(error, "condition-failed")) throw error;
+      // An object that is to be replaced and is not there is missing to some servers, and to us is another than named.
+      const failed = isPgkitError(
+        error,
+        "condition-failed",
+        ...(write.when === undefined ? [] : ["object-missing" as const]),
+      );
+      if (!again && !failed) throw error;
       const ours = (answer?.attempts ?? 1) > 1 || conflicts > 0 ? await findOurs(writer, write, sum) : undefined;
       if (ours !== undefined) return ours;
       if (!again) throw failedCondition(writer.link, write, error);
@@ -130,7 +142,7 @@ async function sendWhole({ link }: S3Writer, write: S3Write, bytes: Buffer, sum:
     Body: bytes,
     ContentLength: bytes.length,
     ...sum.header,
-    ...conditionHeader(write.when),
+    ...write.condition,
     ...(write.when === undefined ? {} : { Metadata: { [writeIdName]: write.id } }),
     ...lockSettings(link.config, write.retainUntil),
     ...writeSettings(link.config),
@@ -150,24 +162,42 @@ async function findOurs({ link }: S3Writer, write: S3Write, sum: Sum): Promise<S
   return { etag: found.ETag ?? "", bytes: found.ContentLength ?? 0, proven, versionId: found.VersionId };
 }
 
-/** Some servers take the headers of a lock and forget them; HEAD tells. What they stored unlocked is removed again. */
+/**
+ * HEAD tells whether the lock was kept: Ceph before 20 forgets it for uploads in parts, and then takes it afterwards;
+ * others take the headers and know no locks. What is stored and cannot be locked is removed again.
+ */
 async function assertLocked(
-  { link }: S3Writer,
+  writer: S3Writer,
   { key, signal }: S3Write,
   { versionId }: S3Written,
   retainUntil: Date,
 ): Promise<{ retainedUntil: Date }> {
-  const found = await rawHead(link, key, signal);
-  const until = found?.ObjectLockRetainUntilDate;
-  // The server may count in whole seconds.
-  if (until !== undefined && until.getTime() >= retainUntil.getTime() - 1_000) return { retainedUntil: until };
+  const { link } = writer;
   const target = {
     Bucket: link.bucket,
     Key: link.prefix + key,
     ...(versionId === undefined ? {} : { VersionId: versionId }),
   };
+  const first = await lockOf(writer, key, retainUntil, signal);
+  if (first !== undefined) return { retainedUntil: first };
+  const mode = lockSettings(link.config, retainUntil).ObjectLockMode ?? "GOVERNANCE";
+  const put = new PutObjectRetentionCommand({ ...target, Retention: { Mode: mode, RetainUntilDate: retainUntil } });
+  await unlessRefused(link.request(`locking ${key}`, signal, (send) => link.client.send(put, send)));
+  const second = await lockOf(writer, key, retainUntil, signal);
+  if (second !== undefined) return { retainedUntil: second };
   await link.request(`removing ${key}`, signal, (send) => link.client.send(new DeleteObjectCommand(target), send));
   throw new PgkitError("store-unsupported", `${link.where} took the lock of ${key} and did not keep it`, {
     hint: "was the bucket made with object lock, and may this user read an object's retention?",
   });
+}
+
+async function lockOf(
+  { link }: S3Writer,
+  key: string,
+  wanted: Date,
+  signal: AbortSignal | undefined,
+): Promise<Date | undefined> {
+  const until = (await rawHead(link, key, signal))?.ObjectLockRetainUntilDate;
+  // The server may count in whole seconds.
+  return until !== undefined && until.getTime() >= wanted.getTime() - 1_000 ? until : undefined;
 }

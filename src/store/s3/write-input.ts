@@ -25,8 +25,17 @@ export function lockSettings({ objectLock }: S3StoreConfig, retainUntil: Date | 
   return { ObjectLockMode: mode, ObjectLockRetainUntilDate: retainUntil };
 }
 
+/** How a server wants the etag of a condition: in quotes, or, as Ceph before 20, without. */
+export type EtagStyle = "quoted" | "bare";
+
 /** The headers that make the server keep a condition. */
-export function conditionHeader(when: Condition | undefined): { IfNoneMatch?: string; IfMatch?: string } {
+export interface ConditionHeader {
+  IfNoneMatch?: string;
+  IfMatch?: string;
+}
+
+export function conditionHeader(when: Condition | undefined, style: EtagStyle = "quoted"): ConditionHeader {
   if (when === undefined) return {};
-  return when === "absent" ? { IfNoneMatch: "*" } : { IfMatch: `"${when.etag}"` };
+  if (when === "absent") return { IfNoneMatch: "*" };
+  return { IfMatch: style === "quoted" ? `"${when.etag}"` : when.etag };
 }

@@ -4,6 +4,7 @@ import type { Condition } from "../store.ts";
 import type { ChecksumMode } from "./checksum.ts";
 import type { S3Link } from "./link.ts";
 import type { S3Probes } from "./probe.ts";
+import type { ConditionHeader } from "./write-input.ts";
 
 /** What writing needs beyond the link: what the server can do, asked once, and memory for parts. */
 export interface S3Writer {
@@ -20,6 +21,8 @@ export interface S3Write {
   id: string;
   mode: ChecksumMode;
   when: Condition | undefined;
+  /** What makes the server keep it. */
+  condition: ConditionHeader;
   retainUntil: Date | undefined;
   signal: AbortSignal | undefined;
 }
