@@ -4,8 +4,8 @@
 #   scripts/setup.sh [packages|system|s3|root|newest|bench]...
 #
 #   packages  node_modules, as package-lock.json says
-#   system    PostgreSQL 15 or newer (server and clients), age, zstd
-#   s3        Ceph's monitor, object storage daemon and S3 gateway
+#   system    PostgreSQL 15 or newer (server and clients), age, zstd, jq
+#   s3        Ceph's monitor, object storage daemon and S3 gateway, and the aws command
 #   root      a root directory of Debian 13 with PostgreSQL 17 and Ceph 18, in the cache folder
 #   newest    a root directory of Debian testing with Ceph 20 or newer, beside it
 #   bench     the other backup and copy tools that `npm run bench` compares with
@@ -43,13 +43,14 @@ setup_system() {
   [ -n "$(newest_server)" ] || missing+=(postgresql)
   command -v age >/dev/null || missing+=(age)
   command -v zstd >/dev/null || missing+=(zstd)
+  command -v jq >/dev/null || missing+=(jq)
   [ ${#missing[@]} -eq 0 ] || install_on_host "${missing[@]}"
   [ -n "$(newest_server)" ] || fail "the system's packages have no PostgreSQL 15 or newer: add PostgreSQL's own package source (postgresql-common ships a script for it) and run this again"
 }
 
 setup_s3() {
   local missing=() program
-  for program in ceph-mon ceph-osd radosgw ceph:ceph-common openssl; do
+  for program in ceph-mon ceph-osd radosgw ceph:ceph-common openssl aws:awscli; do
     # Of a:b the package b has the program a.
     command -v "${program%:*}" >/dev/null || missing+=("${program#*:}")
   done
@@ -65,7 +66,7 @@ setup_bench() {
   make_root trixie "${postgres_17[@]}" "${ceph[@]}" -- pgbackrest pgcopydb
 }
 
-postgres_17=(postgresql-17 age zstd)
+postgres_17=(postgresql-17 age zstd jq awscli)
 ceph=(ceph-mon ceph-osd radosgw ceph-common ca-certificates openssl procps)
 
 setup_root() { make_root trixie "${postgres_17[@]}" "${ceph[@]}"; }
