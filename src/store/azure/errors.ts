@@ -66,9 +66,10 @@ function meaning({ code, status }: AzureAnswer, error: unknown, asked: AzureAske
         "is the key the one of this account, is the signature still valid, and is the clock right?",
       ];
     case "AuthorizationPermissionMismatch":
-    case "AuthorizationFailure":
     case "InsufficientAccountPermissions":
       return ["store-denied", `may this identity read, write, list and delete in ${asked.container}?`];
+    case "AuthorizationFailure":
+      return ["store-denied", `is the key right, and may it read, write, list and delete in ${asked.container}?`];
     case "ConditionNotMet":
     case "BlobAlreadyExists":
     case "TargetConditionNotMet":
