@@ -3,6 +3,7 @@ import type { Report } from "../lib/report.ts";
 import type { Clock } from "../lib/time.ts";
 import type { Connection } from "../postgres/connection.ts";
 import type { Repository, RepositoryReader } from "../repo/repository.ts";
+import type { StoreCounts } from "../store/counting.ts";
 import type { ObjectStore } from "../store/store.ts";
 import type { Config, InstanceConfig, RepositoryConfig, SecretReference } from "./config.ts";
 import type { CommandFlags, commandOptions } from "./options/command.ts";
@@ -67,6 +68,8 @@ export interface CommandContext {
   connection(instance: InstanceConfig): Promise<Connection>;
   /** The store of a repository, with retries; under --dry-run every write throws. */
   openStore(repository: RepositoryConfig): Promise<ObjectStore>;
+  /** What this run has asked of each store that it opened. */
+  storeRequests(): { readonly repository: string; readonly counts: Readonly<StoreCounts> }[];
   /** Opens a repository to read it. Fails with `repository-missing`. */
   openRepository(repository: RepositoryConfig): Promise<RepositoryReader>;
   /** Opens a repository to write to it, and makes it where there is none. */

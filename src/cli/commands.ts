@@ -1,5 +1,6 @@
 import type { Command } from "./command.ts";
 import { backupLogicalCommand } from "./commands/backup-logical.ts";
+import { checkCommand } from "./commands/check.ts";
 import { completionCommand } from "./commands/completion.ts";
 import { keepCommand } from "./commands/keep.ts";
 import { listCommand } from "./commands/list.ts";
@@ -11,6 +12,7 @@ import { verifyCommand } from "./commands/verify.ts";
 
 /** Every command, in the order of the help. A command that is not here does not exist. */
 export const commands: readonly Command[] = [
+  checkCommand,
   backupLogicalCommand,
   listCommand,
   showCommand,

@@ -8,17 +8,21 @@ import type { ContextInput } from "./context.ts";
 /** Opens what the configuration names; everything heavy loads when it is called. */
 export function storesOf(
   input: ContextInput,
-): Pick<CommandContext, "openStore" | "openRepository" | "openOrCreateRepository" | "identities"> {
+): Pick<CommandContext, "openStore" | "openRepository" | "openOrCreateRepository" | "identities" | "storeRequests"> {
   const { clock, signal, dryRun } = input;
+  const requests: ReturnType<CommandContext["storeRequests"]> = [];
   const openStore: CommandContext["openStore"] = async (repository) => {
     const { openStore: open } = await import("../store/open.ts");
-    const store = await open(repository.url, repository.storage, { clock });
+    const { countingStore } = await import("../store/counting.ts");
+    const { store, counts } = countingStore(await open(repository.url, repository.storage, { clock }));
+    requests.push({ repository: store.where, counts });
     if (!dryRun) return store;
     const { readOnlyStore } = await import("../store/read-only.ts");
     return readOnlyStore(store);
   };
   return {
     openStore,
+    storeRequests: () => requests,
     identities: ({ encryption }) => readIdentities(encryption.identityFile, input),
     openRepository: async (repository) => {
       const { openRepository } = await import("../repo/repository.ts");

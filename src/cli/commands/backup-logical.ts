@@ -58,15 +58,22 @@ async function backupLogicalOf(context: CommandContext, args: CommandArguments):
   return conclude(context, outcome);
 }
 
-function conclude({ out }: CommandContext, { made, failures }: BackupOutcome): number {
+function conclude({ out, storeRequests }: CommandContext, { made, failures }: BackupOutcome): number {
   const [first] = failures;
   if (made.length === 0 && first !== undefined) throw allFailed(failures);
   out.result({
     json: {
       backups: made.map(({ manifest, repository }) => ({ ...backupJson(manifest), repository })),
+      requests: storeRequests(),
       ...(failures.length === 0 ? {} : { failures: failures.map(failureJson) }),
     },
-    text: () => [...made.map(madeLine), ...failures.map(failureLine), ...nextStep(made)].join("\n"),
+    text: () =>
+      [
+        ...made.map(madeLine),
+        ...failures.map(failureLine),
+        ...storeRequests().map(requestsLine),
+        ...nextStep(made),
+      ].join("\n"),
   });
   return failures.length === 0 ? 0 : partlyDone;
 }
@@ -85,6 +92,11 @@ function madeLine({ manifest }: BackupOutcome["made"][number]): string {
   const { id, storedBytes, proof, logical } = manifest;
   const tables = logical?.tables.length ?? 0;
   return `${id}  ${tables} tables, ${formatBytes(storedBytes)} stored, proven by ${proof === "read-back" ? "reading back" : "the store's checksum"}`;
+}
+
+function requestsLine({ repository, counts }: ReturnType<CommandContext["storeRequests"]>[number]): string {
+  const { put, get, head, list } = counts;
+  return `requests to ${repository}: ${put} put, ${get} get, ${head} head, ${list} list, ${counts.delete} delete`;
 }
 
 function nextStep(made: BackupOutcome["made"]): string[] {
