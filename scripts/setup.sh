@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs what the tests, the demo and the benches need; quick when nothing is to do.
 #
-#   scripts/setup.sh [packages|system|s3|root|newest|bench]...
+#   scripts/setup.sh [packages|system|s3|azure|root|newest|bench]...
 #
 #   packages  node_modules, as package-lock.json says
 #   system    PostgreSQL 15 or newer (server and clients), age, zstd, jq
 #   s3        Ceph's monitor, object storage daemon and S3 gateway, and the aws command
+#   azure     the az command
 #   root      a root directory of Debian 13 with PostgreSQL 17 and Ceph 18, in the cache folder
 #   newest    a root directory of Debian testing with Ceph 20 or newer, beside it
 #   bench     the other backup and copy tools that `npm run bench` compares with
@@ -23,8 +24,8 @@ main() {
   local part
   for part in "$@"; do
     case $part in
-      packages | system | s3 | root | newest | bench) "setup_$part" ;;
-      *) fail "scripts/setup.sh: unknown part '$part' (packages, system, s3, root, newest, bench)" ;;
+      packages | system | s3 | azure | root | newest | bench) "setup_$part" ;;
+      *) fail "scripts/setup.sh: unknown part '$part' (packages, system, s3, azure, root, newest, bench)" ;;
     esac
   done
 }
@@ -55,6 +56,10 @@ setup_s3() {
     command -v "${program%:*}" >/dev/null || missing+=("${program#*:}")
   done
   [ ${#missing[@]} -eq 0 ] || install_on_host "${missing[@]}"
+}
+
+setup_azure() {
+  command -v az >/dev/null || install_on_host azure-cli
 }
 
 setup_bench() {

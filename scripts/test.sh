@@ -18,7 +18,7 @@ main() {
   if [ $# -gt 0 ]; then
     set_up packages system
   else
-    set_up packages system s3 root newest
+    set_up packages system s3 azure root newest
   fi
   export PATH=$project/node_modules/.bin:$PATH
   node scripts/build.ts >&2

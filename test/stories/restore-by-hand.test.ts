@@ -9,6 +9,7 @@ import { systemClock } from "../../src/lib/time.ts";
 import { run } from "../cli/run.ts";
 import { type Cluster, startCluster } from "../support/cluster.ts";
 import { type S3Server, startS3 } from "../support/s3.ts";
+import { bash, consoleBlock, contentOf, scriptOf } from "./by-hand.ts";
 
 const exec = promisify(execFile);
 const database = `we"ird-Ä`;
@@ -75,54 +76,6 @@ async function backUp({ url, yaml }: Repository): Promise<void> {
   }
 }
 
-/** Does what a person does: takes the script out of RESTORE.md by the command that it gives, and edits the first lines. */
-async function script(guide: string, edits: Record<string, string>): Promise<string> {
-  const place = await mkdtemp(join(folder, "script-"));
-  await writeFile(join(place, "RESTORE.md"), guide);
-  const [extract = "", start] = consoleBlock(guide, "sed").split("\n");
-  await exec("bash", ["-c", extract], { cwd: place });
-  expect(start).toBe("bash -x restore.sh");
-  let text = await readFile(join(place, "restore.sh"), "utf8");
-  for (const [name, value] of Object.entries(edits)) {
-    const line = new RegExp(`^${name}=.*$`, "m");
-    expect(text.slice(0, text.indexOf("case $REPO")), `RESTORE.md begins with ${name}`).toMatch(line);
-    text = text.replace(line, () => `${name}=${quoted(value)}`);
-  }
-  const login = `export PGHOST=${target.host} PGPORT=${target.port} PGUSER=${target.superuser}`;
-  expect(text).toMatch(/^export PGHOST=/m);
-  await writeFile(
-    join(place, "restore.sh"),
-    text.replace(/^export PGHOST=.*$/m, () => login),
-  );
-  return join(place, "restore.sh");
-}
-
-function consoleBlock(guide: string, start: string): string {
-  const blocks = [...guide.matchAll(/^```console\n([\s\S]*?)\n```$/gm)].map(([, text = ""]) => text);
-  const found = blocks.find((text) => text.startsWith(start));
-  if (found === undefined) throw new Error(`RESTORE.md has no console block that starts with ${start}`);
-  return found;
-}
-
-function quoted(text: string): string {
-  return `'${text.replaceAll("'", "'\\''")}'`;
-}
-
-function bash(args: string[], env: Record<string, string> = {}, cwd = folder) {
-  const path = `${target.binDir}:${process.env["PATH"]}`;
-  return exec("bash", args, {
-    cwd,
-    env: { PATH: path, HOME: folder, LC_ALL: "C.UTF-8", PGPASSWORD: target.password, ...env },
-    maxBuffer: 2 ** 26,
-  });
-}
-
-/** All that pg_dump says of a database, but for the key that it makes up for each dump. */
-async function contentOf(cluster: Cluster, name: string): Promise<string> {
-  const dump = await cluster.program("pg_dump", [], name);
-  return dump.replaceAll(/^\\(un)?restrict .*$/gm, "");
-}
-
 async function aboutDatabase(cluster: Cluster, name: string): Promise<string> {
   return cluster.psql(
     `SELECT pg_get_userbyid(datdba), datacl, datcollate, (SELECT setconfig FROM pg_db_role_setting WHERE setdatabase = d.oid),
@@ -161,8 +114,12 @@ describe("by RESTORE.md alone, from a folder", () => {
     const NEW_NAME = `${newNames[form]} ${encrypted}`;
     const WORK = join(folder, `work-${form}-${encrypted}`);
     const IDENTITY = encrypted ? join(folder, "identity.txt") : "/nowhere";
-    const restore = await script(guide, { REPO: place, DATABASE: database, NEW_NAME, WORK, IDENTITY });
-    const { stdout } = await bash(["-x", restore]);
+    const restore = await scriptOf(
+      guide,
+      { REPO: place, DATABASE: database, NEW_NAME, WORK, IDENTITY },
+      { folder, target },
+    );
+    const { stdout } = await bash(["-x", restore], { folder, target });
     expect(stdout).toMatch(/^restored we"ird-Ä of we_ird-_-\S+ as new|^restored we"ird-Ä of \S+ as dbname=/m);
     await expectRestored(NEW_NAME);
   });
@@ -172,7 +129,7 @@ describe("by RESTORE.md alone, from a folder", () => {
     await backUp({ url: place, yaml: "" });
     const guide = await readFile(join(place, "RESTORE.md"), "utf8");
     const commands = consoleBlock(guide, "jq").replace('"litellm"', JSON.stringify(database));
-    const { stdout } = await bash(["-c", commands], {}, place);
+    const { stdout } = await bash(["-c", commands], { folder, target }, { cwd: place });
     const lines = stdout.trim().split("\n");
     expect(lines).toHaveLength(4);
     expect(lines[1]).toContain(`\t${database}\t${lines[3]}\t${source.programs.version}`);
@@ -184,8 +141,10 @@ describe("by RESTORE.md alone, from a folder", () => {
     const archives = (await readdir(join(place, "files"), { recursive: true })).filter((path) => /archive/.test(path));
     for (const path of archives) await flipBit(join(place, "files", path));
     const edits = { REPO: place, DATABASE: database, NEW_NAME: "flipped", WORK: join(folder, "work-flipped") };
-    const restore = await script(await readFile(join(place, "RESTORE.md"), "utf8"), edits);
-    await expect(bash([restore])).rejects.toMatchObject({ stdout: expect.stringMatching(/archive\.dump\S*: FAILED/) });
+    const restore = await scriptOf(await readFile(join(place, "RESTORE.md"), "utf8"), edits, { folder, target });
+    await expect(bash([restore], { folder, target })).rejects.toMatchObject({
+      stdout: expect.stringMatching(/archive\.dump\S*: FAILED/),
+    });
     expect(await target.psql("SELECT count(*) FROM pg_database WHERE datname = 'flipped'")).toBe("0");
   });
 
@@ -199,9 +158,10 @@ describe("by RESTORE.md alone, from a folder", () => {
     }
     const guide = await readFile(join(place, "RESTORE.md"), "utf8");
     const edits = { REPO: place, DATABASE: database, NEW_NAME: "counts", WORK: join(folder, "work-counts") };
-    const wrong = bash([await script(guide, edits)]);
+    const wrong = bash([await scriptOf(guide, edits, { folder, target })], { folder, target });
     await expect(wrong).rejects.toMatchObject({ stdout: expect.stringContaining(`it's.a "table"|20000|20001`) });
-    const missing = bash([await script(guide, { ...edits, DATABASE: "litellm", WORK: join(folder, "work-missing") })]);
+    const absent = { ...edits, DATABASE: "litellm", WORK: join(folder, "work-missing") };
+    const missing = bash([await scriptOf(guide, absent, { folder, target })], { folder, target });
     await expect(missing).rejects.toMatchObject({
       stdout: expect.stringContaining("there is no backup of litellm in"),
     });
@@ -221,12 +181,14 @@ describe("by RESTORE.md alone, from S3 with the aws command", () => {
     await backUp({ url: `s3://${Bucket}/some/prefix`, yaml: `${storage}${encryption}` });
     const guide = await server.client.send(new GetObjectCommand({ Bucket, Key: "some/prefix/RESTORE.md" }));
     const NEW_NAME = `from s3: ${form}`;
-    const restore = await script((await guide.Body?.transformToString()) ?? "", {
+    const edits = {
       ...{ REPO: `s3://${Bucket}/some/prefix`, ENDPOINT: server.endpoint, DATABASE: database, NEW_NAME },
       ...{ WORK: join(folder, `work-s3-${inParts}`), IDENTITY: join(folder, "identity.txt") },
-    });
+    };
+    const restore = await scriptOf((await guide.Body?.transformToString()) ?? "", edits, { folder, target });
     const { accessKeyId: AWS_ACCESS_KEY_ID, secretAccessKey: AWS_SECRET_ACCESS_KEY, region } = server;
-    await bash([restore], { AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION: region });
+    const env = { AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION: region };
+    await bash([restore], { folder, target }, { env });
     await expectRestored(NEW_NAME);
   });
 });
