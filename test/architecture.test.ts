@@ -27,7 +27,7 @@ const mayImport: Record<string, readonly string[]> = {
   wal: ["lib", "store", "repo", "postgres"],
   restore: ["lib", "store", "repo", "postgres"],
   advise: ["lib", "postgres"],
-  prove: ["lib", "store", "repo", "postgres", "backup", "wal", "restore"],
+  prove: ["lib", "store", "repo", "postgres", "schedule.ts", "backup", "wal", "restore"],
   move: ["lib", "store", "repo", "postgres", "backup", "wal", "restore", "kube", "switch"],
   observe: ["lib", "store", "repo", "postgres", "backup", "wal", "restore", "prove", "schedule.ts"],
   cli: [

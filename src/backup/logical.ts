@@ -93,7 +93,11 @@ interface Run extends LogicalBackupRequest, BackupDependencies {
   outcome: BackupOutcome;
 }
 
-function chooseDatabases(all: readonly DatabaseEntry[], request: LogicalBackupRequest): DatabaseEntry[] {
+/** The databases of an instance that a backup is asked to take. Fails with `database-missing`. */
+export function chooseDatabases(
+  all: readonly DatabaseEntry[],
+  request: Pick<LogicalBackupRequest, "instance" | "databases" | "include" | "exclude">,
+): DatabaseEntry[] {
   const { databases, include, exclude } = request;
   if (databases.length === 0) {
     return all.filter(

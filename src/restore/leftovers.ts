@@ -27,14 +27,20 @@ export async function dropLeftovers(
   signal: AbortSignal,
 ): Promise<void> {
   await withSession(connection, { database: maintenance, signal }, async (session) => {
-    const left = await session.query<{ name: string }>(
-      `SELECT datname AS name FROM pg_database d JOIN pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0
-       WHERE EXISTS (SELECT FROM unnest(s.setconfig) entry WHERE entry LIKE ${literal(`${mark}=%`)})
-         AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)`,
-    );
-    for (const { name } of left) {
+    for (const { name } of await findLeftovers(session)) {
       await session.query(`DROP DATABASE IF EXISTS ${identifier(name)}`);
       report({ type: "note", message: `dropped database ${name}, left by a restore that was cut` });
     }
   });
+}
+
+/** The databases that restores which were killed have left: marked, and with nobody connected. */
+export async function findLeftovers(session: Session): Promise<{ name: string; sizeBytes: number }[]> {
+  return session.query<{ name: string; sizeBytes: number }>(
+    `SELECT datname AS name,
+       CASE WHEN has_database_privilege(d.oid, 'CONNECT') THEN pg_database_size(d.oid) ELSE 0 END::float8 AS "sizeBytes"
+     FROM pg_database d JOIN pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0
+     WHERE EXISTS (SELECT FROM unnest(s.setconfig) entry WHERE entry LIKE ${literal(`${mark}=%`)})
+       AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)`,
+  );
 }
