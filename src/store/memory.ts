@@ -5,7 +5,16 @@ import { type Clock, systemClock } from "../lib/time.ts";
 import { chunksOf, discard, objectBody } from "./body.ts";
 import { throwIfCancelled } from "./cancel.ts";
 import { assertKey } from "./key.ts";
-import type { Condition, ObjectInfo, ObjectStore, PutOptions, StoredObject } from "./store.ts";
+import type {
+  Condition,
+  GetOptions,
+  ListOptions,
+  ObjectBody,
+  ObjectInfo,
+  ObjectStore,
+  PutOptions,
+  StoredObject,
+} from "./store.ts";
 
 export interface MemoryStoreOptions {
   clock?: Clock;
@@ -18,81 +27,99 @@ interface Kept {
   content: Buffer;
 }
 
+interface Shelf {
+  objects: Map<string, Kept>;
+  clock: Clock;
+  has: (promise: Promised) => boolean;
+  nextEtag: () => string;
+}
+
+type Promised = NonNullable<MemoryStoreOptions["lacks"]>[number];
+
 /** A store in the memory of this process, keeping every promise of the contract; for tests. */
 export function memoryStore({ clock = systemClock, lacks = [] }: MemoryStoreOptions = {}): ObjectStore {
-  const objects = new Map<string, Kept>();
   let writes = 0;
-  const has = (promise: (typeof lacks)[number]) => !lacks.includes(promise);
-
+  const nextEtag = () => {
+    writes += 1;
+    return `m${writes}`;
+  };
+  const shelf: Shelf = { objects: new Map(), clock, has: (promise) => !lacks.includes(promise), nextEtag };
+  const { objects, has } = shelf;
   return {
     where: "memory:",
-    async get(key, { range, etag, signal } = {}) {
-      check(key, signal);
-      const kept = objects.get(key);
-      if (kept === undefined) throw new PgkitError("object-missing", `memory: has no ${key}`);
-      if (etag !== undefined && etag !== kept.info.etag) throw changed(key);
-      const content = range === undefined ? kept.content : kept.content.subarray(range.first, range.last + 1);
-      return objectBody(Readable.from(slices(content), { objectMode: false }), {
-        key,
-        etag: kept.info.etag,
-        bytes: content.length,
-        signal,
-        fail: (error) => new PgkitError("store-failed", `reading ${key} failed`, { cause: error }),
-      });
-    },
+    get: async (key, options = {}) => read(shelf, key, options),
     async head(key, { signal } = {}) {
       check(key, signal);
       const kept = objects.get(key);
       return kept === undefined ? undefined : { ...kept.info };
     },
-    async *list(prefix, { after = "", signal } = {}) {
-      throwIfCancelled(signal);
-      const keys = [...objects.keys()].filter((key) => key.startsWith(prefix) && key > after).sort();
-      for (const key of keys) {
-        throwIfCancelled(signal);
-        const kept = objects.get(key);
-        if (kept !== undefined) yield { ...kept.info };
-      }
-    },
-    async put(key, body, options = {}) {
-      check(key, options.signal);
-      assertSupported(key, options, has);
-      const chunks: Buffer[] = [];
-      try {
-        assertCondition(key, objects.get(key), options.when);
-        for await (const chunk of chunksOf(body, options.signal)) chunks.push(chunk);
-        throwIfCancelled(options.signal);
-      } catch (error) {
-        discard(body);
-        throw error;
-      }
-      // From here to the end nothing waits, so that comparing and storing are one step.
-      const present = objects.get(key);
-      assertCondition(key, present, options.when);
-      assertNotRetained(key, present, clock);
-      const content = Buffer.concat(chunks);
-      writes += 1;
-      const retained = options.retainUntil === undefined ? {} : { retainedUntil: options.retainUntil };
-      const info = { key, bytes: content.length, etag: `m${writes}`, modifiedAt: clock.now(), ...retained };
-      objects.set(key, { info, content });
-      return { ...info, proven: has("checksum") && sum(chunks) === sum([content]) } satisfies StoredObject;
-    },
+    list: (prefix, options = {}) => list(shelf, prefix, options),
+    put: (key, body, options = {}) => put(shelf, key, body, options),
     async delete(keys, { signal } = {}) {
       for (const key of keys) check(key, signal);
-      for (const key of keys) assertNotRetained(key, objects.get(key), clock);
+      for (const key of keys) assertNotRetained(shelf, key);
       for (const key of keys) objects.delete(key);
     },
     async capabilities({ signal } = {}) {
       throwIfCancelled(signal);
-      return {
-        createIfAbsent: has("createIfAbsent"),
-        compareAndSet: has("compareAndSet"),
-        checksum: has("checksum") ? "crc32" : "none",
-        objectLock: has("objectLock"),
-        clockSkewMs: 0,
-      };
+      const checksum = has("checksum") ? "crc32" : "none";
+      const conditions = { createIfAbsent: has("createIfAbsent"), compareAndSet: has("compareAndSet") };
+      return { ...conditions, checksum, objectLock: has("objectLock"), clockSkewMs: 0 };
     },
   };
+}
+
+function read({ objects }: Shelf, key: string, { range, etag, signal }: GetOptions): ObjectBody {
+  check(key, signal);
+  const kept = objects.get(key);
+  if (kept === undefined) throw new PgkitError("object-missing", `memory: has no ${key}`);
+  if (etag !== undefined && etag !== kept.info.etag) throw changed(key);
+  const content = range === undefined ? kept.content : kept.content.subarray(range.first, range.last + 1);
+  return objectBody(Readable.from(slices(content), { objectMode: false }), {
+    key,
+    etag: kept.info.etag,
+    bytes: content.length,
+    signal,
+    fail: (error) => new PgkitError("store-failed", `reading ${key} failed`, { cause: error }),
+  });
+}
+
+async function* list(
+  { objects }: Shelf,
+  prefix: string,
+  { after = "", signal }: ListOptions,
+): AsyncGenerator<ObjectInfo> {
+  throwIfCancelled(signal);
+  const keys = [...objects.keys()].filter((key) => key.startsWith(prefix) && key > after).sort();
+  for (const key of keys) {
+    throwIfCancelled(signal);
+    const kept = objects.get(key);
+    if (kept !== undefined) yield { ...kept.info };
+  }
+}
+
+async function put(shelf: Shelf, key: string, body: Readable | Uint8Array, options: PutOptions): Promise<StoredObject> {
+  const { when, retainUntil, signal } = options;
+  const chunks: Buffer[] = [];
+  try {
+    check(key, signal);
+    assertSupported(key, options, shelf.has);
+    assertCondition(shelf, key, when);
+    for await (const chunk of chunksOf(body, signal)) chunks.push(chunk);
+    throwIfCancelled(signal);
+  } catch (error) {
+    discard(body);
+    throw error;
+  }
+  // From here to the end nothing waits, so that comparing and storing are one step.
+  assertCondition(shelf, key, when);
+  assertNotRetained(shelf, key);
+  const content = Buffer.concat(chunks);
+  const retained = retainUntil === undefined ? {} : { retainedUntil: retainUntil };
+  const made = { etag: shelf.nextEtag(), modifiedAt: shelf.clock.now() };
+  const info = { key, bytes: content.length, ...made, ...retained };
+  shelf.objects.set(key, { info, content });
+  return { ...info, proven: shelf.has("checksum") && sum(chunks) === sum([content]) };
 }
 
 function check(key: string, signal: AbortSignal | undefined): void {
@@ -100,11 +127,7 @@ function check(key: string, signal: AbortSignal | undefined): void {
   throwIfCancelled(signal);
 }
 
-function assertSupported(
-  key: string,
-  { when, retainUntil }: PutOptions,
-  has: (promise: "createIfAbsent" | "compareAndSet" | "objectLock") => boolean,
-): void {
+function assertSupported(key: string, { when, retainUntil }: PutOptions, has: Shelf["has"]): void {
   const lacking =
     (when === "absent" && !has("createIfAbsent")) ||
     (typeof when === "object" && !has("compareAndSet")) ||
@@ -112,15 +135,16 @@ function assertSupported(
   if (lacking) throw new PgkitError("store-unsupported", `memory: cannot keep the condition or retention of ${key}`);
 }
 
-function assertCondition(key: string, present: Kept | undefined, when: Condition | undefined): void {
+function assertCondition({ objects }: Shelf, key: string, when: Condition | undefined): void {
+  const present = objects.get(key);
   if (when === "absent" && present !== undefined) {
     throw new PgkitError("condition-failed", `${key} is there already`);
   }
   if (typeof when === "object" && present?.info.etag !== when.etag) throw changed(key);
 }
 
-function assertNotRetained(key: string, present: Kept | undefined, clock: Clock): void {
-  const until = present?.info.retainedUntil;
+function assertNotRetained({ objects, clock }: Shelf, key: string): void {
+  const until = objects.get(key)?.info.retainedUntil;
   if (until !== undefined && until > clock.now()) {
     throw new PgkitError("store-denied", `${key} is under retention until ${until.toISOString()}`);
   }

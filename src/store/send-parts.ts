@@ -17,19 +17,35 @@ export interface SendPartsOptions<T> {
 export async function sendParts<T>(
   first: Part,
   rest: AsyncGenerator<Part>,
-  { parallel, body, signal, send }: SendPartsOptions<T>,
+  options: SendPartsOptions<T>,
 ): Promise<{ sent: T[]; bytes: number }> {
+  const sender = senderOf(options);
+  try {
+    await sender.begin(first);
+    for await (const part of rest) {
+      await sender.begin(part);
+      if (sender.failures.length > 0) break;
+    }
+  } catch (error) {
+    sender.fail(error);
+  }
+  const sent = await sender.end();
+  throwIfCancelled(options.signal);
+  return sent;
+}
+
+function senderOf<T>({ parallel, body, signal, send }: SendPartsOptions<T>) {
   const stop = new AbortController();
   const either = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
   const failures: unknown[] = [];
+  const sent: T[] = [];
+  const underWay = new Set<Promise<void>>();
+  let [bytes, count] = [0, 0];
   const fail = (error: unknown) => {
     failures.push(error);
     stop.abort();
     discard(body);
   };
-  const sent: T[] = [];
-  const underWay = new Set<Promise<void>>();
-  let [bytes, count] = [0, 0];
   const begin = async (part: Part) => {
     while (underWay.size >= parallel) await Promise.race(underWay);
     if (failures.length > 0) return;
@@ -46,17 +62,10 @@ export async function sendParts<T>(
       });
     underWay.add(sending);
   };
-  try {
-    await begin(first);
-    for await (const part of rest) {
-      await begin(part);
-      if (failures.length > 0) break;
-    }
-  } catch (error) {
-    fail(error);
-  }
-  await Promise.all(underWay);
-  if (failures.length > 0) throw failures[0];
-  throwIfCancelled(signal);
-  return { sent, bytes };
+  const end = async () => {
+    await Promise.all(underWay);
+    if (failures.length > 0) throw failures[0];
+    return { sent, bytes };
+  };
+  return { begin, fail, end, failures };
 }

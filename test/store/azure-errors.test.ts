@@ -9,7 +9,7 @@ import { azureStore } from "../../src/store/azure.ts";
 import { readAll } from "../../src/store/body.ts";
 import { openStore } from "../../src/store/open.ts";
 import { type AzureServer, startAzurite } from "../support/azurite.ts";
-import { all, failsWith } from "./conformance.ts";
+import { all, failsWith } from "./outcome.ts";
 import { type Fate, type Passing, startProxy } from "./proxy.ts";
 
 const otherKey = Buffer.alloc(64, 1).toString("base64");

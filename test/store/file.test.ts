@@ -10,7 +10,7 @@ import { readAll } from "../../src/store/body.ts";
 import { fileError } from "../../src/store/file/errors.ts";
 import { thisOwner } from "../../src/store/file/owner.ts";
 import { fileStore } from "../../src/store/file.ts";
-import { all, failsWith } from "./conformance.ts";
+import { all, failsWith } from "./outcome.ts";
 
 const script = fileURLToPath(new URL("file-child.ts", import.meta.url));
 let path: string;

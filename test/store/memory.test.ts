@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { memoryStore } from "../../src/store/memory.ts";
-import { conformance, failsWith } from "./conformance.ts";
+import { conformance } from "./conformance.ts";
+import { failsWith } from "./outcome.ts";
 
 const everything = { createIfAbsent: true, compareAndSet: true, checksum: "crc32", objectLock: true } as const;
 

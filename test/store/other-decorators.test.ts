@@ -9,7 +9,7 @@ import { memoryStore } from "../../src/store/memory.ts";
 import { prefixStore } from "../../src/store/prefix.ts";
 import { readOnlyStore } from "../../src/store/read-only.ts";
 import { throttleStore } from "../../src/store/throttle.ts";
-import { all, failsWith } from "./conformance.ts";
+import { all, failsWith } from "./outcome.ts";
 
 describe("a read-only store", () => {
   it("reads, and throws at every write before it reaches anybody", async () => {

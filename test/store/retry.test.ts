@@ -7,7 +7,7 @@ import { readAll } from "../../src/store/body.ts";
 import { type Fault, faultyStore } from "../../src/store/faulty.ts";
 import { memoryStore } from "../../src/store/memory.ts";
 import { type RetryOptions, retryStore } from "../../src/store/retry.ts";
-import { all, failsWith } from "./conformance.ts";
+import { all, failsWith } from "./outcome.ts";
 
 /** A clock whose waits end at once and are noted. */
 function noting(random = 0.5): { clock: Clock; waits: number[] } {

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { s3Store } from "../../src/store/s3.ts";
 import type { ObjectStore } from "../../src/store/store.ts";
 import { startS3 } from "../support/s3.ts";
-import { failsWith } from "./conformance.ts";
+import { failsWith } from "./outcome.ts";
 import { type StoreProxy, startProxy } from "./proxy.ts";
 
 const megabyte = 1024 * 1024;

@@ -10,7 +10,7 @@ import { openStore, type StorageConfig } from "../../src/store/open.ts";
 import type { S3StoreConfig } from "../../src/store/s3/config.ts";
 import { s3Store } from "../../src/store/s3.ts";
 import { type S3Server, startS3 } from "../support/s3.ts";
-import { all, failsWith } from "./conformance.ts";
+import { all, failsWith } from "./outcome.ts";
 import { startProxy } from "./proxy.ts";
 
 /** Once with any setting replaced. */

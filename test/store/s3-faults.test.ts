@@ -6,7 +6,7 @@ import { retryStore } from "../../src/store/retry.ts";
 import type { S3StoreConfig } from "../../src/store/s3/config.ts";
 import { s3Store } from "../../src/store/s3.ts";
 import { startS3 } from "../support/s3.ts";
-import { all, failsWith } from "./conformance.ts";
+import { all, failsWith } from "./outcome.ts";
 import { type Fate, type Passing, type StoreProxy, startProxy } from "./proxy.ts";
 
 const megabyte = 1024 * 1024;

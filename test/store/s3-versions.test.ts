@@ -2,7 +2,7 @@ import { ListObjectVersionsCommand } from "@aws-sdk/client-s3";
 import { describe, expect, it } from "vitest";
 import { s3Store } from "../../src/store/s3.ts";
 import { startS3 } from "../support/s3.ts";
-import { failsWith } from "./conformance.ts";
+import { failsWith } from "./outcome.ts";
 
 async function open(options: { objectLock?: boolean; versioning?: boolean }) {
   const server = await startS3("old");

@@ -56,52 +56,51 @@ function meaning({ name, status }: S3Answer, { bucket, at }: Asked): [ErrorCode,
 }
 
 function byName(name: string, bucket: string, at: string): [ErrorCode, string?] | undefined {
-  switch (name) {
-    case "NoSuchKey":
-      return ["object-missing"];
-    case "NoSuchBucket":
-      return ["repository-missing", `create the bucket ${bucket}, or correct its name`];
-    case "InvalidBucketName":
-      return ["config", "a bucket's name has 3 to 63 small letters, digits, dots and hyphens"];
-    case "InvalidAccessKeyId":
-      return ["store-denied", `does the access key belong to ${at}?`];
-    case "SignatureDoesNotMatch":
-      return ["store-denied", "is the secret access key the one of this access key?"];
-    case "ExpiredToken":
-    case "ExpiredTokenException":
-    case "TokenRefreshRequired":
-      return ["store-denied", "the credentials have expired: get new ones"];
-    case "InvalidToken":
-      return ["store-denied", "the session token is not valid: get new credentials"];
-    case "CredentialsProviderError":
-    case "TokenProviderError":
-      return ["store-denied", "no usable credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"];
-    case "AccessDenied":
-      return ["store-denied", `may this user read, write, list and delete in ${bucket}?`];
-    case "RequestTimeTooSkewed":
-    case "RequestExpired":
-      return ["store-unreachable", "the clocks of this machine and of the server differ by too much: set them"];
-    case "PermanentRedirect":
-    case "AuthorizationHeaderMalformed":
-    case "IllegalLocationConstraintException":
-      return ["store-unreachable", "the bucket is in another region: set storage.region to it"];
-    case "PreconditionFailed":
-    case "ConditionalRequestConflict":
-      return ["condition-failed"];
-    case "QuotaExceeded":
-    case "QuotaExceededException":
-    case "EntityTooLarge":
-    case "XMinioStorageFull":
-    case "InsufficientStorage":
-      return ["store-full", "raise the quota, or prune old backups"];
-    case "InvalidObjectState":
-      return ["store-failed", "the object is in an archive class: bring it back first"];
-    case "NotImplemented":
-      return ["store-unsupported"];
-    default:
-      return undefined;
-  }
+  const meanings: Record<string, [ErrorCode, string?]> = {
+    NoSuchKey: ["object-missing"],
+    NoSuchBucket: ["repository-missing", `create the bucket ${bucket}, or correct its name`],
+    InvalidBucketName: ["config", "a bucket's name has 3 to 63 small letters, digits, dots and hyphens"],
+    InvalidAccessKeyId: ["store-denied", `does the access key belong to ${at}?`],
+    SignatureDoesNotMatch: ["store-denied", "is the secret access key the one of this access key?"],
+    ExpiredToken: expired,
+    ExpiredTokenException: expired,
+    TokenRefreshRequired: expired,
+    InvalidToken: ["store-denied", "the session token is not valid: get new credentials"],
+    CredentialsProviderError: noCredentials,
+    TokenProviderError: noCredentials,
+    AccessDenied: ["store-denied", `may this user read, write, list and delete in ${bucket}?`],
+    RequestTimeTooSkewed: skewed,
+    RequestExpired: skewed,
+    PermanentRedirect: otherRegion,
+    AuthorizationHeaderMalformed: otherRegion,
+    IllegalLocationConstraintException: otherRegion,
+    PreconditionFailed: ["condition-failed"],
+    ConditionalRequestConflict: ["condition-failed"],
+    QuotaExceeded: full,
+    QuotaExceededException: full,
+    XMinioStorageFull: full,
+    InsufficientStorage: full,
+    EntityTooLarge: ["store-unsupported", "set storage.partBytes to a smaller number"],
+    InvalidObjectState: ["store-failed", "the object is in an archive class: bring it back first"],
+    NotImplemented: ["store-unsupported"],
+  };
+  return Object.hasOwn(meanings, name) ? meanings[name] : undefined;
 }
+
+const expired: [ErrorCode, string] = ["store-denied", "the credentials have expired: get new ones"];
+const noCredentials: [ErrorCode, string] = [
+  "store-denied",
+  "no usable credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+];
+const skewed: [ErrorCode, string] = [
+  "store-unreachable",
+  "the clocks of this machine and of the server differ by too much: set them",
+];
+const otherRegion: [ErrorCode, string] = [
+  "store-unreachable",
+  "the bucket is in another region: set storage.region to it",
+];
+const full: [ErrorCode, string] = ["store-full", "raise the quota, or prune old backups"];
 
 function byStatus(status: number | undefined): [ErrorCode, string?] {
   if (status === 401 || status === 403) return ["store-denied", "are the credentials right for this bucket?"];

@@ -1,16 +1,12 @@
 import type { Readable } from "node:stream";
-import {
-  CompleteMultipartUploadCommand,
-  type CompleteMultipartUploadCommandOutput,
-  CreateMultipartUploadCommand,
-  UploadPartCommand,
-} from "@aws-sdk/client-s3";
+import { CompleteMultipartUploadCommand, CreateMultipartUploadCommand, UploadPartCommand } from "@aws-sdk/client-s3";
 import { isPgkitError, PgkitError } from "../../lib/errors.ts";
 import { discard } from "../body.ts";
 import type { Part } from "../parts.ts";
 import { sendParts } from "../send-parts.ts";
-import { type RunningSum, runningSum, sumOf } from "./checksum.ts";
+import { type Answered, type RunningSum, runningSum, sumOf } from "./checksum.ts";
 import { answerOf } from "./errors.ts";
+import type { S3Link } from "./link.ts";
 import { bareEtag, rawHead } from "./read.ts";
 import { abortUpload } from "./uploads.ts";
 import { failedCondition, type S3Write, type S3Writer, type S3Written, writeIdName } from "./write.ts";
@@ -116,31 +112,30 @@ async function complete(
     ...write.condition,
     ...readEncryption(link.config),
   };
-  const written = (answer: Pick<CompleteMultipartUploadCommandOutput, "ETag" | "ChecksumCRC32" | "VersionId">) => ({
-    etag: bareEtag(answer.ETag),
-    bytes,
-    proven: sum.proves(answer),
-    versionId: answer.VersionId,
-  });
-  const look = async () => {
-    const found = await rawHead(link, write.key, write.signal, write.mode === "crc32");
-    return found?.Metadata?.[writeIdName] === write.id && found.ContentLength === bytes ? found : undefined;
+  const written = (answer: Answered & { VersionId?: string | undefined }) => {
+    return { etag: bareEtag(answer.ETag), bytes, proven: sum.proves(answer), versionId: answer.VersionId };
   };
   try {
     const answer = await link.request(`completing ${write.key}`, write.signal, (send) =>
       link.client.send(new CompleteMultipartUploadCommand(input), send),
     );
     // Ceph 16.2 leaves the etag empty here.
-    return written(bareEtag(answer.ETag) === "" ? ((await look()) ?? answer) : answer);
+    return written(bareEtag(answer.ETag) === "" ? ((await findOurs(link, write, bytes)) ?? answer) : answer);
   } catch (error) {
     // Sent twice, or left without an answer, it may have done its work all the same; only the object itself can tell.
     const answer = answerOf(error);
     const unclear = answer !== undefined && (answer.attempts > 1 || (answer.status ?? 500) >= 500);
-    const found = unclear ? await look() : undefined;
+    const found = unclear ? await findOurs(link, write, bytes) : undefined;
     if (found !== undefined) return written(found);
     if (isPgkitError(error, "condition-failed")) throw failedCondition(link, write, error);
     throw error;
   }
+}
+
+/** The object, where it is what this write stored. */
+async function findOurs(link: S3Link, write: S3Write, bytes: number) {
+  const found = await rawHead(link, write.key, write.signal, write.mode === "crc32");
+  return found?.Metadata?.[writeIdName] === write.id && found.ContentLength === bytes ? found : undefined;
 }
 
 async function giveUp({ link }: S3Writer, key: string, uploadId: string): Promise<void> {
