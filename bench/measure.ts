@@ -1,0 +1,69 @@
+import { spawn } from "node:child_process";
+import { readFile } from "node:fs/promises";
+
+/** One run of one contender. */
+export interface Sample {
+  seconds: number;
+  /** Of the process itself, without its children, in bytes; 0 where it was gone too soon. */
+  peakBytes: number;
+}
+
+export interface Contender {
+  name: string;
+  /** Undoes what the last run left; not measured. */
+  reset: () => Promise<void>;
+  run: () => Promise<Sample>;
+}
+
+/** Runs the contenders in turn, `rounds` times each, so that what the machine does meanwhile hits all of them. */
+export async function interleave(contenders: readonly Contender[], rounds: number): Promise<Map<string, Sample[]>> {
+  const samples = new Map<string, Sample[]>(contenders.map(({ name }) => [name, []]));
+  for (let round = 0; round < rounds; round++) {
+    for (const { name, reset, run } of round % 2 === 0 ? contenders : contenders.toReversed()) {
+      await reset();
+      const sample = await run();
+      samples.get(name)?.push(sample);
+      console.error(`  ${name}: ${sample.seconds.toFixed(2)} s`);
+    }
+  }
+  return samples;
+}
+
+export function median(numbers: readonly number[]): number {
+  const sorted = numbers.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const upper = sorted[middle] ?? Number.NaN;
+  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
+}
+
+export interface Command {
+  file: string;
+  args: readonly string[];
+  env: Record<string, string>;
+}
+
+/** Runs a program to its end; fails with its stderr when it does. */
+export async function time({ file, args, env }: Command): Promise<Sample & { stdout: string }> {
+  const started = performance.now();
+  const child = spawn(file, args, { env, stdio: ["ignore", "pipe", "pipe"] });
+  let [stdout, stderr, peakBytes] = ["", "", 0];
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    stdout += text;
+  });
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    stderr += text;
+  });
+  const sampler = setInterval(async () => {
+    peakBytes = Math.max(peakBytes, await peakOf(child.pid ?? 0));
+  }, 50);
+  const status = await new Promise<number | null>((resolve) => child.on("close", resolve));
+  clearInterval(sampler);
+  if (status !== 0) throw new Error(`${file} ${args.join(" ")} ended with ${status}: ${stderr}`);
+  return { seconds: (performance.now() - started) / 1000, peakBytes, stdout };
+}
+
+/** The kernel's own high-water mark; 0 for a process that has just ended. */
+async function peakOf(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, "utf8").catch(() => "");
+  return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * 1024;
+}
