@@ -16,7 +16,7 @@ import {
   takeableAt,
   tidyTerms,
 } from "./lease-term.ts";
-import { type HeldLease, safeUntilMs } from "./lease-upkeep.ts";
+import { giveBack, type HeldLease, safeUntilMs } from "./lease-upkeep.ts";
 import type { Repository } from "./repository.ts";
 
 export interface TakeOptions extends SignalOption {
@@ -50,7 +50,7 @@ async function tryTake(
   store: ObjectStore,
   name: string,
   record: LeaseRecord,
-  { clock, signal }: TakeOptions,
+  { clock, signal, report }: TakeOptions,
 ): Promise<{ held: HeldLease } | { by: LeaseTerm }> {
   for (;;) {
     const before = await latestTerm(store, name, { signal });
@@ -58,18 +58,28 @@ async function tryTake(
     if (mayBeHeld && isLive(before, await storeTime(store, name, randomUUID(), { signal }))) return { by: before };
     const number = (before?.number ?? 0) + 1;
     const sentMs = clock.monotonicMs();
-    if (!(await putTerm(store, name, number, record, { signal }))) continue;
-    // Slow runs may write a number that is past already and was tidied away; the highest alone counts.
-    const after = await latestTerm(store, name);
-    if (after === undefined || after.number < number) {
-      throw new PgkitError("store-failed", `${store.where} does not list ${leaseTermKey(name, number)}, just stored`);
+    try {
+      if (!(await putTerm(store, name, number, record, { signal }))) continue;
+      if (!(await isLatest(store, name, number, { signal }))) continue;
+      await tidyTerms(store, name, number, { signal });
+    } catch (error) {
+      // The term may be there although this failed, and would keep the next run waiting for its end.
+      await giveBack({ store, name, record }, report);
+      throw error;
     }
-    if (after.number > number) continue;
-    await tidyTerms(store, name, number);
     const held = { store, name, number, record, safeUntilMs: safeUntilMs(sentMs, record.ttlMs) };
     // All this may have taken so long that the lease is over before the work begins.
     if (clock.monotonicMs() < held.safeUntilMs) return { held };
   }
+}
+
+/** Slow runs may write a number that is past already and was tidied away; the highest alone counts. */
+async function isLatest(store: ObjectStore, name: string, number: number, options: SignalOption): Promise<boolean> {
+  const after = await latestTerm(store, name, options);
+  if (after !== undefined && after.number >= number) return after.number === number;
+  throw new PgkitError("store-failed", `${store.where} does not list ${leaseTermKey(name, number)}, just stored`, {
+    hint: "a store must list what it has stored at once: run pgkit check",
+  });
 }
 
 function locked({ where }: Repository, name: string, term: LeaseTerm): PgkitError {

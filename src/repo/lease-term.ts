@@ -115,16 +115,25 @@ export async function storeTime(
 }
 
 /** Removes the terms before `current`, which no longer count, and the marks of runs that were killed long before it. */
-export async function tidyTerms(store: ObjectStore, name: string, current: number): Promise<void> {
+export async function tidyTerms(
+  store: ObjectStore,
+  name: string,
+  current: number,
+  options: SignalOption,
+): Promise<void> {
   const all: { key: string; term: number | undefined; modifiedAt: Date }[] = [];
-  for await (const { key, modifiedAt } of store.list(leaseFolder(name))) {
+  for await (const { key, modifiedAt } of store.list(leaseFolder(name), options)) {
     all.push({ key, term: leaseTermOf(key), modifiedAt });
   }
   const currentAt = all.find(({ term }) => term === current)?.modifiedAt.getTime() ?? 0;
   const stale = all.filter(({ term, modifiedAt }) =>
     term === undefined ? modifiedAt.getTime() < currentAt - dayMs : term < current,
   );
-  if (stale.length > 0) await store.delete(stale.map(({ key }) => key));
+  if (stale.length > 0)
+    await store.delete(
+      stale.map(({ key }) => key),
+      options,
+    );
 }
 
 async function listTerms(

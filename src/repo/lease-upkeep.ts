@@ -27,15 +27,22 @@ export async function keepUp(held: HeldLease, clock: Clock, done: AbortSignal, l
   await Promise.all([renewAgainAndAgain(held, clock, over, lost, trouble), watch(held, clock, over, lost, trouble)]);
 }
 
+/** How long giving it back may take: whoever stops a run on a store that keeps silent wants to see it end. */
+const giveBackMs = 5_000;
+
 /** Leaves a term that says so and never removes the last one: another may have taken the lease before the removal. */
-export async function giveBack({ store, name, record }: HeldLease, report: Report): Promise<void> {
+export async function giveBack(
+  { store, name, record }: Pick<HeldLease, "store" | "name" | "record">,
+  report: Report,
+): Promise<void> {
+  const signal = AbortSignal.timeout(giveBackMs);
   try {
     for (;;) {
-      const latest = await latestTerm(store, name);
+      const latest = await latestTerm(store, name, { signal });
       if (latest?.record.token !== record.token) return;
       const number = latest.number + 1;
-      if (await putTerm(store, name, number, { ...record, released: true }, {})) {
-        return await tidyTerms(store, name, number);
+      if (await putTerm(store, name, number, { ...record, released: true }, { signal })) {
+        return await tidyTerms(store, name, number, { signal });
       }
     }
   } catch (error) {
