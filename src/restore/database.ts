@@ -2,18 +2,19 @@ import { PgkitError } from "../lib/errors.ts";
 import type { Report } from "../lib/report.ts";
 import type { Connection } from "../postgres/connection.ts";
 import type { Programs } from "../postgres/programs.ts";
-import { identifier } from "../postgres/quote.ts";
 import { withSession } from "../postgres/session.ts";
-import { runTool, type ToolTarget, toolInput } from "../postgres/tools.ts";
-import { readSmallFile } from "../repo/files.ts";
+import { runTool } from "../postgres/tools.ts";
 import type { LogicalFacts, Manifest } from "../repo/manifest.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
 import { compareWithManifest } from "./compare.ts";
 import { copyTables, refuseExistingTables } from "./copy-tables.ts";
-import { dropLeftovers, markAsRestoring, unmark } from "./leftovers.ts";
-import { loadDatabase } from "./load.ts";
+import { dropLeftovers } from "./leftovers.ts";
+import { connectionString, loadDatabase } from "./load.ts";
+import { type Hold, type Loading, withLoadingDatabase } from "./loading.ts";
 import type { RestorePlan } from "./plan.ts";
-import { maintenanceDatabase, swapDatabases } from "./swap.ts";
+import { runScript } from "./script.ts";
+import { giveName, maintenanceDatabase } from "./swap.ts";
+import { restoreTarget } from "./target.ts";
 
 export interface RestoreDependencies {
   repository: RepositoryReader;
@@ -45,29 +46,24 @@ export async function restoreDatabase(
   backup: Manifest,
   dependencies: RestoreDependencies,
 ): Promise<RestoreResult> {
-  const { connection, signal } = dependencies;
-  const facts = backup.logical as LogicalFacts;
-  const maintenance = await maintenanceDatabase(connection, plan.to.database);
-  const target = { ...dependencies, database: maintenance };
+  const { connection, report, signal } = dependencies;
+  const maintenance = maintenanceDatabase(connection, plan.to.database);
+  const script = { backup, database: maintenance };
   if (plan.copyInto !== undefined) await refuseExistingTables(plan, plan.copyInto, dependencies);
-  await dropLeftovers(connection, maintenance, dependencies.report, signal);
-  await runScript(target, dependencies, backup, "roles", plan.rolesToUpdate.length > 0 ? ["update_roles=on"] : []);
-  try {
-    await runScript(target, dependencies, backup, "database", [`database=${plan.loading}`]);
-    await withSession(connection, { database: maintenance, signal }, (session) =>
-      markAsRestoring(session, plan.loading, plan.backup),
-    );
+  await dropLeftovers(connection, maintenance, report, signal);
+  const updating = plan.rolesToUpdate.length > 0 ? ["update_roles=on"] : [];
+  await runScript({ ...script, role: "roles", variables: updating }, dependencies);
+  return withLoadingDatabase({ plan, backup, maintenance }, dependencies, async (hold) => {
     const { rows } = await loadAndVerify(plan, backup, dependencies);
-    await runScript(target, dependencies, backup, "settings", [`database=${plan.loading}`]);
-    const notRestored = await takeItsPlace(plan, backup, dependencies, maintenance);
-    const tables = plan.tables === "all" ? facts.tables.length : plan.tables.length;
+    await runScript({ ...script, role: "settings", variables: [`database=${plan.loading}`] }, dependencies);
+    const notRestored = await takeItsPlace({ plan, backup, maintenance }, dependencies, hold);
+    const tables = plan.tables === "all" ? (backup.logical as LogicalFacts).tables.length : plan.tables.length;
     const kept = plan.keptAs === undefined ? {} : { keptAs: plan.keptAs };
     return { database: plan.to.database, ...kept, tables, rows, notRestored };
-  } catch (error) {
-    await dropLoading(plan, connection, maintenance, dependencies.report);
-    throw error;
-  }
+  });
 }
+
+const analyze = ["--analyze-only", "--quiet", "--no-password"];
 
 async function loadAndVerify(
   plan: RestorePlan,
@@ -84,16 +80,14 @@ async function loadAndVerify(
     report({ type: "progress", task, bytes, totalBytes });
   };
   // A crash in the middle costs only the load: what it is renamed to is committed, and flushed, as usual.
-  const target: ToolTarget = {
-    programs,
-    connection,
+  const target = restoreTarget({
+    ...{ programs, connection, signal },
     database: plan.loading,
     settings: { synchronous_commit: "off" },
-    signal,
-  };
+  });
   await loadDatabase({ repository, plan, target, onBytes });
   report({ type: "progress", task, bytes, totalBytes, phase: "analyze and verify" });
-  if (plan.data) await runTool(target, "vacuumdb", ["--analyze-only", "--quiet", `--jobs=${plan.jobs}`]);
+  if (plan.data) await runTool(target, "vacuumdb", [...analyze, `--jobs=${plan.jobs}`, connectionString(plan.loading)]);
   return verifyLoaded(plan, backup, dependencies);
 }
 
@@ -128,85 +122,13 @@ async function verifyLoaded(
 
 /** Gives the loaded database its final name, or copies the tables out of it; gives what could not come along. */
 async function takeItsPlace(
-  plan: RestorePlan,
-  backup: Manifest,
+  { plan, backup, maintenance }: Loading,
   dependencies: RestoreDependencies,
-  maintenance: string,
+  hold: Hold,
 ): Promise<string[]> {
   const { connection, signal } = dependencies;
   const { loading, to, keptAs, copyInto } = plan;
-  if (copyInto !== undefined) {
-    const notRestored = await copyTables({ plan, backup, live: copyInto }, dependencies);
-    await dropDatabase(connection, maintenance, loading, signal);
-    return notRestored;
-  }
-  if (keptAs !== undefined) {
-    await swapDatabases(connection, { live: to.database, restored: loading, keptAs }, signal);
-    return [];
-  }
-  await withSession(connection, { database: maintenance, signal }, async (session) => {
-    await session.query("BEGIN");
-    await unmark(session, loading);
-    await session.query(`ALTER DATABASE ${identifier(loading)} RENAME TO ${identifier(to.database)}`);
-    await session.query("COMMIT");
-  });
+  if (copyInto !== undefined) return copyTables({ plan, backup, live: copyInto }, dependencies);
+  await giveName(connection, { restored: loading, name: to.database, keptAs }, { hold, maintenance, signal });
   return [];
-}
-
-async function runScript(
-  target: Omit<ToolTarget, "signal"> & { signal: AbortSignal },
-  { repository }: RestoreDependencies,
-  backup: Manifest,
-  role: "roles" | "database" | "settings",
-  variables: readonly string[],
-): Promise<void> {
-  const file = backup.files.find((each) => each.role === role);
-  if (file === undefined) {
-    throw new PgkitError("manifest-corrupt", `backup ${backup.id} has no file of role ${role}`, {
-      hint: "run pgkit verify on it, and restore from another backup",
-    });
-  }
-  const script = await readSmallFile(repository, file, { signal: target.signal });
-  const { programs, connection, database, signal } = target;
-  const assignments = ["ON_ERROR_STOP=1", ...variables].map((assignment) => `--set=${assignment}`);
-  await toolInput(
-    { programs, connection, database, signal },
-    "psql",
-    ["-X", "-q", "-w", ...assignments, "-f", "-"],
-    one(script),
-  );
-}
-
-async function* one(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
-}
-
-/** After a failure, so without the run's signal, which may be its reason. */
-async function dropLoading(
-  plan: RestorePlan,
-  connection: Connection,
-  maintenance: string,
-  report: Report,
-): Promise<void> {
-  try {
-    await dropDatabase(connection, maintenance, plan.loading);
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    report({
-      type: "warning",
-      message: `database ${plan.loading} of the failed restore could not be dropped: ${why}`,
-      hint: "the next restore drops it, or DROP DATABASE by hand",
-    });
-  }
-}
-
-async function dropDatabase(
-  connection: Connection,
-  maintenance: string,
-  name: string,
-  signal?: AbortSignal,
-): Promise<void> {
-  await withSession(connection, { database: maintenance, signal }, async (session) => {
-    await session.query(`DROP DATABASE IF EXISTS ${identifier(name)} WITH (FORCE)`);
-  });
 }

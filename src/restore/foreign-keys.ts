@@ -1,6 +1,7 @@
 import { isPgkitError } from "../lib/errors.ts";
 import type { Bytes } from "../lib/streams.ts";
 import { type Session, withSession } from "../postgres/session.ts";
+import { sqlStateOf } from "../postgres/session-errors.ts";
 import { type ToolTarget, toolInput } from "../postgres/tools.ts";
 
 /**
@@ -47,9 +48,7 @@ async function tryToAdd(session: Session, statement: string): Promise<string | u
     return undefined;
   } catch (error) {
     if (!isPgkitError(error, "postgres-failed")) throw error;
-    const { cause } = error;
-    const state = cause instanceof Error && "code" in cause ? cause.code : undefined;
     // duplicate_object: the constraint is on a live table and never went.
-    return state === "42710" ? undefined : `${statement.replaceAll(/\s+/g, " ")} -- ${error.message}`;
+    return sqlStateOf(error) === "42710" ? undefined : `${statement.replaceAll(/\s+/g, " ")} -- ${error.message}`;
   }
 }

@@ -1,7 +1,9 @@
+import { isPgkitError } from "../lib/errors.ts";
 import type { Report } from "../lib/report.ts";
 import type { Connection } from "../postgres/connection.ts";
 import { identifier, literal } from "../postgres/quote.ts";
 import { type Session, withSession } from "../postgres/session.ts";
+import { dropDatabase } from "./drop.ts";
 
 /**
  * A setting of our own that marks a database as one being loaded, which may be dropped once nobody is connected to it.
@@ -28,8 +30,15 @@ export async function dropLeftovers(
 ): Promise<void> {
   await withSession(connection, { database: maintenance, signal }, async (session) => {
     for (const { name } of await findLeftovers(session)) {
-      await session.query(`DROP DATABASE IF EXISTS ${identifier(name)}`);
-      report({ type: "note", message: `dropped database ${name}, left by a restore that was cut` });
+      try {
+        await dropDatabase(connection, { name, maintenance, force: false, signal });
+        report({ type: "note", message: `dropped database ${name}, left by a restore that was cut` });
+      } catch (error) {
+        // Another restore may have been quicker, or it is not ours to drop: no reason not to restore.
+        if (!isPgkitError(error, "postgres-failed", "postgres-denied", "database-missing")) throw error;
+        const message = `database ${name}, left by a restore that was cut, could not be dropped: ${error.message}`;
+        report({ type: "warning", message, hint: "DROP DATABASE it by hand when nobody needs it" });
+      }
     }
   });
 }

@@ -1,64 +1,81 @@
-import { PgkitError } from "../lib/errors.ts";
+import { isPgkitError, PgkitError } from "../lib/errors.ts";
 import type { Connection } from "../postgres/connection.ts";
 import { identifier, literal } from "../postgres/quote.ts";
 import { type Session, withSession } from "../postgres/session.ts";
+import { sqlStateOf } from "../postgres/session-errors.ts";
 import { unmark } from "./leftovers.ts";
+import type { Hold } from "./loading.ts";
 
-export interface Swap {
-  /** The database that applications use; it is kept as `keptAs`. */
-  live: string;
-  /** The restored one, which takes its name. */
+export interface Renaming {
+  /** The database that was loaded. */
   restored: string;
-  keptAs: string;
+  /** What it is to be called. */
+  name: string;
+  /** The live database has that name; it is kept under this one. */
+  keptAs?: string | undefined;
 }
 
 /**
- * Puts the restored database in the place of the live one by two renames in one transaction, so that there is never
- * none of that name, whenever this is killed. A rename needs the database to itself: a second session ends the live
- * one's sessions until it has, while the rename's lock keeps new ones waiting.
+ * Gives the restored database its name, in one transaction, so that there is never no database of that name where there
+ * was one, whenever this is killed. A rename needs the databases to itself: a second session ends the others' until it
+ * has, while the rename's lock keeps new ones waiting. When the rename fails nothing was changed, and the restored
+ * database stays under the name it has.
  */
-export async function swapDatabases(connection: Connection, swap: Swap, signal?: AbortSignal): Promise<void> {
-  const database = await maintenanceDatabase(connection, swap.live);
-  await withSession(connection, { database, signal }, (renamer) =>
-    withSession(connection, { database, signal }, async (ender) => {
-      const renamed = rename(renamer, swap);
+export async function giveName(
+  connection: Connection,
+  renaming: Renaming,
+  { hold, maintenance, signal }: { hold: Hold; maintenance: string; signal: AbortSignal },
+): Promise<void> {
+  const options = { database: maintenance, signal };
+  await withSession(connection, options, (renamer) =>
+    withSession(connection, options, async (ender) => {
+      await renamer.query("BEGIN");
+      // From here to its end, the transaction's lock keeps other restores from dropping what looks like a leftover.
+      await unmark(renamer, renaming.restored);
+      await hold.release();
+      const renamed = rename(renamer, renaming, hold);
       let settled = false;
       renamed.then(
         () => (settled = true),
         () => (settled = true),
       );
-      while (!settled) await endSessions(ender, swap);
+      while (!settled) await endSessions(ender, renaming);
       await renamed;
+      hold.keep();
     }),
   );
 }
 
 /** A database to be connected to while `busy` is renamed, created or dropped. */
-export async function maintenanceDatabase(connection: Connection, busy: string): Promise<string> {
+export function maintenanceDatabase(connection: Connection, busy: string): string {
   if (connection.database !== busy) return connection.database;
   return busy === "postgres" ? "template1" : "postgres";
 }
 
-async function rename(session: Session, { live, restored, keptAs }: Swap): Promise<void> {
-  await session.query("BEGIN");
+async function rename(session: Session, { restored, name, keptAs }: Renaming, hold: Hold): Promise<void> {
   try {
-    await unmark(session, restored);
-    await session.query(`ALTER DATABASE ${identifier(live)} RENAME TO ${identifier(keptAs)}`);
-    await session.query(`ALTER DATABASE ${identifier(restored)} RENAME TO ${identifier(live)}`);
+    if (keptAs !== undefined) await session.query(`ALTER DATABASE ${identifier(name)} RENAME TO ${identifier(keptAs)}`);
+    await session.query(`ALTER DATABASE ${identifier(restored)} RENAME TO ${identifier(name)}`);
     await session.query("COMMIT");
   } catch (cause) {
+    if (!isPgkitError(cause, "postgres-failed", "postgres-denied", "database-missing")) throw cause;
     await session.query("ROLLBACK");
-    throw new PgkitError("postgres-failed", `${live} could not be swapped with ${restored}; nothing was changed`, {
-      hint: `${restored} is complete: rename it by hand, or run the restore again`,
+    await unmark(session, restored);
+    hold.keep();
+    // duplicate_database: somebody made one of that name since the restore was planned.
+    const code = sqlStateOf(cause) === "42P04" ? "refused-overwrite" : cause.code;
+    throw new PgkitError(code, `the restored database could not be named ${name}: ${cause.message}`, {
+      hint: `it is complete and stays as ${restored}: rename it by hand, or drop it; nothing else was changed`,
       cause,
     });
   }
 }
 
-async function endSessions(session: Session, { live, restored }: Swap): Promise<void> {
+async function endSessions(session: Session, { name, restored, keptAs }: Renaming): Promise<void> {
+  const busy = keptAs === undefined ? [restored] : [restored, name];
   await session.query(
     `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-     WHERE datname IN (${literal(live)}, ${literal(restored)}) AND pid <> pg_backend_pid()`,
+     WHERE datname IN (${busy.map(literal).join(", ")}) AND pid <> pg_backend_pid()`,
   );
   await session.query("SELECT pg_sleep(0.05)");
 }
