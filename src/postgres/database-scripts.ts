@@ -67,19 +67,25 @@ async function settings(session: Session): Promise<string[]> {
   });
 }
 
-/** A database with no ACL of its own keeps the default, in which PUBLIC may connect. */
+/**
+ * A database with no ACL of its own keeps the default, in which PUBLIC may connect; one with an empty ACL grants nothing
+ * to anybody.
+ */
 async function grants(session: Session): Promise<string[]> {
-  const rows = await session.query<{ owner: string; grantee: string | null; privilege: string; grantable: boolean }>(
-    `SELECT pg_get_userbyid(d.datdba) AS owner, r.rolname AS grantee, a.privilege_type AS privilege,
+  const [own] = await session.query<{ owner: string }>(
+    `SELECT pg_get_userbyid(datdba) AS owner FROM pg_database
+     WHERE datname = current_database() AND datacl IS NOT NULL`,
+  );
+  if (own === undefined) return [];
+  const rows = await session.query<{ grantee: string | null; privilege: string; grantable: boolean }>(
+    `SELECT r.rolname AS grantee, a.privilege_type AS privilege,
        a.is_grantable AS grantable
      FROM pg_database d, aclexplode(d.datacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee
      WHERE d.datname = current_database() AND (a.grantee = 0 OR r.oid IS NOT NULL)
      ORDER BY r.rolname NULLS FIRST, a.privilege_type`,
   );
-  const [first] = rows;
-  if (first === undefined) return [];
   return [
-    `REVOKE ALL ON DATABASE :"database" FROM PUBLIC, ${identifier(first.owner)}`,
+    `REVOKE ALL ON DATABASE :"database" FROM PUBLIC, ${identifier(own.owner)}`,
     ...rows.map(({ grantee, privilege, grantable }) => {
       const to = grantee === null ? "PUBLIC" : identifier(grantee);
       return `GRANT ${privilege} ON DATABASE :"database" TO ${to}${grantable ? " WITH GRANT OPTION" : ""}`;

@@ -53,6 +53,7 @@ async function neededRoles(session: Session, withPasswords: boolean): Promise<Ro
          AND (s.dbid = db.oid OR (s.classid = 'pg_database'::regclass AND s.objid = db.oid))
        UNION SELECT (aclexplode(datacl)).grantee FROM db
        UNION SELECT setrole FROM pg_db_role_setting, db WHERE setdatabase = db.oid
+       UNION SELECT subowner FROM pg_subscription, db WHERE subdbid = db.oid
        UNION SELECT 10 WHERE ${ownsSomething}
      ),
      members AS (
@@ -80,6 +81,21 @@ const ownsSomething = [
   ["pg_class", "relowner"],
   ["pg_proc", "proowner"],
   ["pg_type", "typowner"],
+  ["pg_operator", "oprowner"],
+  ["pg_opclass", "opcowner"],
+  ["pg_opfamily", "opfowner"],
+  ["pg_collation", "collowner"],
+  ["pg_conversion", "conowner"],
+  ["pg_language", "lanowner"],
+  ["pg_largeobject_metadata", "lomowner"],
+  ["pg_ts_dict", "dictowner"],
+  ["pg_ts_config", "cfgowner"],
+  ["pg_foreign_data_wrapper", "fdwowner"],
+  ["pg_foreign_server", "srvowner"],
+  ["pg_event_trigger", "evtowner"],
+  ["pg_publication", "pubowner"],
+  ["pg_statistic_ext", "stxowner"],
+  ["pg_default_acl", "defaclrole"],
 ]
   .map(
     ([catalog, owner]) => `EXISTS (SELECT FROM ${catalog} o WHERE o.${owner} = 10 AND o.oid >= 16384

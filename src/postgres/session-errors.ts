@@ -22,6 +22,12 @@ export function postgresError(error: unknown, where: string): unknown {
   });
 }
 
+/** The SQLSTATE that PostgreSQL answered with; `undefined` where the error is not its answer. */
+export function sqlStateOf(error: unknown): string | undefined {
+  const cause = error instanceof PgkitError ? error.cause : error;
+  return isServerError(cause) ? cause.code : undefined;
+}
+
 function fromServer(error: Error & { code: string; hint?: string }, where: string): PgkitError {
   const code = codeOf(error.code);
   const refused = code === "postgres-denied" || code === "database-missing";

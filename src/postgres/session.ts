@@ -20,10 +20,12 @@ export interface SessionOptions {
 }
 
 const connectTimeoutMs = 15_000;
+/** An older server refuses the name transaction_timeout. */
+const atLeast17 = "current_setting('server_version_num')::int >= 170000";
 
 /**
  * Opens a session on the first host that answers. `search_path` is emptied of all but the system's own, so that nothing
- * in the database can stand in for what a query names, and no timeout of the database or role applies.
+ * in the database can stand in for what a query names, and no timeout or read-only default of database or role applies.
  */
 export async function openSession(connection: Connection, options: SessionOptions = {}): Promise<Session> {
   const { applicationName = "pgkit", signal, database = connection.database } = options;
@@ -48,7 +50,9 @@ export async function openSession(connection: Connection, options: SessionOption
   await query(
     `SELECT set_config('search_path', 'pg_catalog', false), set_config('statement_timeout', '0', false),
        set_config('lock_timeout', '0', false), set_config('idle_in_transaction_session_timeout', '0', false),
-       set_config('row_security', 'off', false), set_config('DateStyle', 'ISO', false)`,
+       set_config('default_transaction_read_only', 'off', false), set_config('row_security', 'off', false),
+       set_config('DateStyle', 'ISO', false),
+       CASE WHEN ${atLeast17} THEN set_config('transaction_timeout', '0', false) END`,
   ).catch(async (error: unknown) => {
     await close();
     throw error;

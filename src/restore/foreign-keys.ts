@@ -13,7 +13,10 @@ export async function addForeignKeys(
   schemaArchive: Bytes,
   tables: readonly { schema: string; name: string }[],
 ): Promise<string[]> {
-  const script = await toolInput(target, "pg_restore", ["--section=post-data", "--file=-"], schemaArchive);
+  const script = await toolInput(target, "pg_restore", ["--section=post-data", "--file=-"], schemaArchive, {
+    // All that it prints is in the table of contents, at the front.
+    mayStopReading: true,
+  });
   const { connection, database, signal } = target;
   return withSession(connection, { database, signal }, async (session) => {
     const names = await qualifiedNames(session, tables);

@@ -18,6 +18,8 @@ const throwaway = { fsync: "off", synchronous_commit: "off", full_page_writes: "
 export interface ClusterOptions {
   /** PGKIT_TEST_MAJOR, else the newest installed, when left out. */
   major?: number;
+  /** An installation of its own, such as one that lacks an extension; over `major`. */
+  programs?: Programs;
   settings?: Record<string, string>;
   /** Keeps what a crash must not lose; slower. */
   durable?: boolean;
@@ -59,7 +61,7 @@ export async function withCluster<T>(options: ClusterOptions, use: (cluster: Clu
 
 /** Starts a new server in a temporary folder; disposing of it (`await using`) stops it and removes the folder. */
 export async function startCluster(options: ClusterOptions = {}): Promise<Cluster> {
-  const programs = await testPrograms(options.major);
+  const programs = options.programs ?? (await testPrograms(options.major));
   const runAs = await unprivilegedUser();
   const folder = await mkdtemp(join(tmpdir(), "pgkit-test-"));
   try {
