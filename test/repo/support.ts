@@ -62,6 +62,10 @@ export interface StoredBackup {
   retainUntil?: Date;
   /** How many files; 2 where left out. */
   files?: number;
+  /** What the manifest says; 10 where left out. */
+  storedBytes?: number;
+  /** Of whom the manifest says that the files are encrypted to them. */
+  recipients?: string[];
 }
 
 /** Stores the files of a backup and, unless `uncommitted`, its manifest. */
@@ -93,7 +97,8 @@ export function manifestOf(backup: StoredBackup, repository = "r"): Manifest {
     server: { version: "18.1", systemId: backup.systemId ?? "7000000000000000001" },
     tools: { pgkit: "0.1.0" },
     plainBytes: 10,
-    storedBytes: 10,
+    storedBytes: backup.storedBytes ?? 10,
+    ...(backup.recipients === undefined ? {} : { recipients: backup.recipients }),
     proof: "read-back",
     files: Array.from({ length: files }, (_, index) => fileOf(`${folder}file-${index}`)),
   };

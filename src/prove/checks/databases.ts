@@ -16,7 +16,7 @@ export interface DatabaseChoice {
   readonly exclude: readonly string[];
 }
 
-/** Sessions to databases at once, besides the one that is open anyway. */
+/** Sessions to databases at once, besides the one that is open anyway; fewer where backups may not have so many. */
 const sessionsAtOnce = 2;
 
 /** Which databases a backup takes, and what it would miss in each. Gives their names. */
@@ -35,7 +35,7 @@ export async function checkDatabases(
     return { names: taken.map(({ name }) => name), closed: closed.map(({ name }) => name) };
   });
   if (chosen === undefined) return undefined;
-  const limit = budget(sessionsAtOnce);
+  const limit = budget(Math.max(1, Math.min(sessionsAtOnce, instance.connections - 1)));
   const looks = chosen.names.map((database) => {
     const inside = ledger.about(`database ${instance.name}/${database}`);
     return chosen.closed.includes(database)

@@ -20,7 +20,7 @@ export async function checkFolder(ledger: Ledger, path: string): Promise<FolderF
     const mode = await modeOf(path);
     if (mode === undefined) {
       const above = await nearestAbove(path);
-      await assertWritable(above, path);
+      await assertWritable(above, `${path} cannot be made: ${above} is closed to this user`);
       found.ok(`${path} is not there yet and will be made in ${above}; storing is tried once it is there`);
       return { exists: false, nearest: above };
     }
@@ -32,6 +32,7 @@ export async function checkFolder(ledger: Ledger, path: string): Promise<FolderF
     } else {
       found.error(`${path} is a file, not a folder`, "name a folder as the repository", "config");
     }
+    await assertWritable(path, `${path} cannot be written to`);
     return { exists: true, nearest: path };
   });
 }
@@ -52,17 +53,18 @@ async function nearestAbove(path: string): Promise<string> {
   }
 }
 
-async function assertWritable(above: string, path: string): Promise<void> {
+async function assertWritable(folder: string, problem: string): Promise<void> {
   try {
-    await access(above, constants.W_OK | constants.X_OK);
+    await access(folder, constants.W_OK | constants.X_OK);
   } catch (error) {
-    throw denied(`${path} cannot be made: ${above} is closed to this user`, error);
+    throw denied(problem, error);
   }
 }
 
 function denied(message: string, cause: unknown): PgkitError {
   const said = cause instanceof Error ? `: ${cause.message}` : "";
-  const hint = "is it mounted, and does it belong to the user that pgkit runs as?";
+  const readOnly = cause instanceof Error && "code" in cause && cause.code === "EROFS";
+  const hint = readOnly ? "it is mounted read-only" : "does it belong to the user that pgkit runs as?";
   return new PgkitError("store-denied", `${message}${said}`, { hint, cause });
 }
 

@@ -1,4 +1,4 @@
-import { identifier } from "../../postgres/quote.ts";
+import { identifier, literal } from "../../postgres/quote.ts";
 import type { Session } from "../../postgres/session.ts";
 import type { Found } from "../ledger.ts";
 import type { Interview } from "./instance.ts";
@@ -48,7 +48,7 @@ export function tellPrivileges(
   if (blind.length > 0) {
     found.warning(
       `${user} may not see the roles' passwords (SCRAM verifiers) in ${some(blind)}: roles are restored without them`,
-      `GRANT SELECT ON pg_catalog.pg_authid TO ${identifier(user)}, in each of these databases`,
+      `in each: GRANT SELECT ON pg_catalog.pg_authid TO ${identifier(user)}`,
     );
   }
   const complete = rights.filter((each) => each.complete).length;
@@ -117,10 +117,9 @@ function tellUnreadable(found: Found, user: string, closed: readonly Relation[])
     const names = named(kind);
     return names.length === 0 ? [] : [`GRANT ${right} ON ${kind} ${names.join(", ")} ${to}`];
   });
-  const all = `GRANT pg_read_all_data ${to}`;
   found.error(
     `${user} may not read ${some(closed.map(({ kind, name }) => `${kind.toLowerCase()} ${name}`))}`,
-    closed.length > namesInARemedy ? all : `${grants.join("; ")}; or for all there will be: ${all}`,
+    closed.length > namesInARemedy ? `GRANT pg_read_all_data ${to}` : grants.join("; "),
     "postgres-denied",
   );
   return true;
@@ -156,10 +155,10 @@ async function closedLargeObjects(session: Session): Promise<number> {
 
 function tellLargeObjects(found: Found, user: string, count: number): boolean {
   if (count === 0) return false;
-  const statement = `format('GRANT SELECT ON LARGE OBJECT %s TO %I', oid, '${user.replaceAll("'", "''")}')`;
+  const grant = `format('GRANT SELECT ON LARGE OBJECT %s TO %I', o, ${literal(user).trim()})`;
   found.error(
     `${user} may not read ${count} large object(s), which pg_read_all_data does not cover`,
-    `in psql, as their owner: SELECT ${statement} FROM pg_largeobject_metadata \\gexec`,
+    `DO $$ DECLARE o oid; BEGIN FOR o IN SELECT oid FROM pg_largeobject_metadata LOOP EXECUTE ${grant}; END LOOP; END $$`,
     "postgres-denied",
   );
   return true;
