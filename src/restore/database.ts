@@ -87,8 +87,16 @@ async function loadAndVerify(
   });
   await loadDatabase({ repository, plan, target, onBytes });
   report({ type: "progress", task, bytes, totalBytes, phase: "analyze and verify" });
-  if (plan.data) await runTool(target, "vacuumdb", [...analyze, `--jobs=${plan.jobs}`, connectionString(plan.loading)]);
-  return verifyLoaded(plan, backup, dependencies);
+  // Reading the rows to count them and to sample them goes side by side; when one fails, both are waited for.
+  const [verified, analyzed] = await Promise.allSettled([
+    verifyLoaded(plan, backup, dependencies),
+    plan.data
+      ? runTool(target, "vacuumdb", [...analyze, `--jobs=${plan.jobs}`, connectionString(plan.loading)])
+      : undefined,
+  ]);
+  if (verified.status === "rejected") throw verified.reason;
+  if (analyzed.status === "rejected") throw analyzed.reason;
+  return verified.value;
 }
 
 /** Fails with `verification-failed` when tables or rows are not those that the manifest recorded. */
