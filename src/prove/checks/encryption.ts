@@ -1,4 +1,5 @@
 import { stat } from "node:fs/promises";
+import { isPgkitError, PgkitError } from "../../lib/errors.ts";
 import { collect } from "../../lib/streams.ts";
 import { decryptAge, encryptAge } from "../../repo/age.ts";
 import { recipientOf } from "../../repo/age-keys.ts";
@@ -23,7 +24,7 @@ export async function checkEncryption(
   return ledger.run("identity", async (found) => {
     const keys = await identities();
     const opened = await Promise.all(keys.map(recipientOf));
-    if (sealed !== undefined) await assertOpens(sealed, keys);
+    if (sealed !== undefined) await assertOpens(sealed, keys, opened);
     await tellMode(found, identityFile);
     return opened;
   });
@@ -49,8 +50,16 @@ async function recipientsOf(found: Found, url: string, recipients: readonly stri
 }
 
 /** Fails with `identity-wrong` when none of the keys opens what is encrypted to the recipients. */
-async function assertOpens(sealed: Buffer, keys: readonly string[]): Promise<void> {
-  await collect(decryptAge(once(sealed), keys, "what is encrypted to encryption.recipients"));
+async function assertOpens(sealed: Buffer, keys: readonly string[], opened: readonly string[]): Promise<void> {
+  try {
+    await collect(decryptAge(once(sealed), keys, "a probe"));
+  } catch (cause) {
+    if (!isPgkitError(cause, "identity-wrong")) throw cause;
+    const message = `the identity file is that of ${opened.map(short).join(", ")}, which is none of encryption.recipients`;
+    const hint =
+      "name the identity file that belongs to one of them, or add its own recipient to encryption.recipients";
+    throw new PgkitError("identity-wrong", message, { hint, cause });
+  }
 }
 
 async function tellMode(found: Found, path: string): Promise<void> {

@@ -24,15 +24,16 @@ export async function checkFolder(ledger: Ledger, path: string): Promise<FolderF
       found.ok(`${path} is not there yet and will be made in ${above}; storing is tried once it is there`);
       return { exists: false, nearest: above };
     }
-    if (mode.isDirectory && (mode.bits & 0o007) !== 0) {
-      const remedy = `chmod 700 ${path}, and 600 for files in it that others may read`;
-      found.warning(`every user of this machine may look into ${path} (mode ${mode.bits.toString(8)})`, remedy);
-    } else if (mode.isDirectory) {
-      found.ok(`only its owner${(mode.bits & 0o070) === 0 ? "" : " and group"} may look into it`);
-    } else {
-      found.error(`${path} is a file, not a folder`, "name a folder as the repository", "config");
+    if (!mode.isDirectory) {
+      throw new PgkitError("config", `${path} is a file, not a folder`, { hint: "name a folder as the repository" });
     }
     await assertWritable(path, `${path} cannot be written to`);
+    if ((mode.bits & 0o007) === 0) {
+      found.ok(`only its owner${(mode.bits & 0o070) === 0 ? "" : " and group"} may look into it`);
+    } else {
+      const remedy = `chmod 700 ${path}, and 600 for files in it that others may read`;
+      found.warning(`every user of this machine may look into ${path} (mode ${mode.bits.toString(8)})`, remedy);
+    }
     return { exists: true, nearest: path };
   });
 }
