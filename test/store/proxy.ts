@@ -25,13 +25,14 @@ export interface Answer {
 
 /**
  * What becomes of a request: it goes on (undefined); its answer is lost after the server has done the work; nobody
- * answers; the answer's body breaks after so many bytes; another answer is given in its place; or its answer is changed.
+ * answers; the answer's body breaks, or just stops coming, after so many bytes; another answer is given in its place; or its answer is changed.
  */
 export type Fate =
   | undefined
   | "lose-reply"
   | "hang"
   | { cutAfter: number }
+  | { stallAfter: number }
   | { answer: { status: number; body?: string; headers?: OutgoingHttpHeaders } }
   | { change: (answer: Answer) => Answer };
 
@@ -82,6 +83,8 @@ function give(to: ServerResponse, plain: Answer, fate: Fate): void {
   to.writeHead(answer.status, answer.headers);
   if (typeof fate === "object" && "cutAfter" in fate && fate.cutAfter < answer.body.length) {
     to.write(answer.body.subarray(0, fate.cutAfter), () => to.destroy());
+  } else if (typeof fate === "object" && "stallAfter" in fate) {
+    to.write(answer.body.subarray(0, fate.stallAfter));
   } else {
     to.end(answer.body);
   }

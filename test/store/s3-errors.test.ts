@@ -4,7 +4,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inspect } from "node:util";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { PgkitError } from "../../src/lib/errors.ts";
 import { openStore, type StorageConfig } from "../../src/store/open.ts";
 import type { S3StoreConfig } from "../../src/store/s3/config.ts";
@@ -213,6 +213,19 @@ describe("S3 settings", () => {
     expect(requests).toContain("PutObject");
     expect(requests).toHaveLength(proxy.seen.length);
     await proxy.close();
+  });
+
+  it("find credentials as the SDK does where none are given, and say what is missing where there are none", async () => {
+    const { accessKeyId, secretAccessKey, endpoint, newBucket } = await startS3("old");
+    const url = `s3://${await newBucket()}`;
+    vi.stubEnv("AWS_EC2_METADATA_DISABLED", "true");
+    vi.stubEnv("AWS_ACCESS_KEY_ID", accessKeyId);
+    vi.stubEnv("AWS_SECRET_ACCESS_KEY", secretAccessKey);
+    await (await openStore(url, { endpoint })).put("a", Buffer.from("1"));
+    vi.stubEnv("AWS_ACCESS_KEY_ID", undefined);
+    const error = await failsWith("store-denied", (await openStore(url, { endpoint })).head("a"));
+    expect(error.hint).toContain("AWS_ACCESS_KEY_ID");
+    vi.unstubAllEnvs();
   });
 
   it("encrypt by a key of the server's key store", async () => {

@@ -112,12 +112,29 @@ describe("a server in trouble", () => {
     expect(proxy.seen).toHaveLength(3);
   });
 
-  it("that stops in the middle of a body fails it, whether it closes the connection or not", async () => {
-    const isGet = ({ method, url }: Passing) => method === "GET" && url.includes("/object");
+  const isGet = ({ method, url }: Passing) => method === "GET" && url.includes("/object");
+
+  it("that closes the connection in the middle of a body fails it", async () => {
     const { store } = await behindProxy((passing) => (isGet(passing) ? { cutAfter: 100_000 } : undefined));
     await store.put("object", randomBytes(megabyte));
     const error = await failsWith("store-failed", readAll(await store.get("object")));
     expect(error.message).toMatch(/object .*was cut after \d+ of 1048576 bytes/);
+  });
+
+  it("that stops sending in the middle of a body fails it, while a reader may take its time", async () => {
+    let stalls = true;
+    const fate = (passing: Passing): Fate => (isGet(passing) && stalls ? { stallAfter: 100_000 } : undefined);
+    const { store } = await behindProxy(fate, { idleTimeoutMs: 500 });
+    await store.put("object", randomBytes(megabyte));
+    await failsWith("store-failed", readAll(await store.get("object")));
+    stalls = false;
+    const slow = retryStore(store, { what: "bodies", baseMs: 1 });
+    let [bytes, waits] = [0, 0];
+    for await (const chunk of await slow.get("object")) {
+      bytes += chunk.length;
+      if (waits++ < 2) await new Promise((resolve) => setTimeout(resolve, 1_200));
+    }
+    expect(bytes).toBe(megabyte);
   });
 
   it("that takes conditions back with 409 while others write is asked again", async () => {

@@ -24,6 +24,7 @@ describe("a bucket with versions", () => {
     await store().put("a", Buffer.from("1"));
     await store().put("a", Buffer.from("2"));
     await store().delete(["a", "never-there"]);
+    await store().delete(["never-there", "nor-there"]);
     expect(await store().head("a")).toBeUndefined();
     expect(await kept()).toEqual({ versions: 2, markers: 1 });
   });

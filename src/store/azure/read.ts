@@ -42,7 +42,14 @@ function bodyOf(link: AzureLink, key: string, found: BlobDownloadResponseParsed,
     const said = error instanceof Error ? error.message : String(error);
     return new PgkitError("store-failed", `${key} in ${link.where} was cut after ${read} of ${bytes} bytes: ${said}`);
   };
-  return objectBody(source, { key, etag, bytes, fail, signal: options.signal, idleMs: link.config.idleTimeoutMs });
+  return objectBody(source, {
+    key,
+    etag,
+    bytes,
+    fail,
+    signal: options.signal,
+    idleMs: link.config.idleTimeoutMs ?? 60_000,
+  });
 }
 
 /** The service said that the range begins past the end: there is nothing to give but the version. */

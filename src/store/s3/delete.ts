@@ -26,7 +26,10 @@ export async function deleteObjects(link: S3Link, keys: readonly string[], { sig
   throwIfCancelled(signal);
   const wanted = [...new Set(keys)];
   if (wanted.length === 0) return;
-  if (!(await hasVersions(link, wanted, signal))) {
+  const versions = await hasVersions(link, wanted, signal);
+  // None of them is there; in a bucket with versions, removing them all the same would leave a marker of each.
+  if (versions === undefined) return;
+  if (!versions) {
     await remove(
       link,
       wanted.map((key) => ({ Key: link.prefix + key })),
@@ -43,13 +46,17 @@ export async function deleteObjects(link: S3Link, keys: readonly string[], { sig
   for (const key of locked) await purge(link, link.prefix + key, signal);
 }
 
-async function hasVersions(link: S3Link, keys: readonly string[], signal: AbortSignal | undefined): Promise<boolean> {
+/** undefined when it is not known and none of the keys is there, whose answer would tell. */
+async function hasVersions(
+  link: S3Link,
+  keys: readonly string[],
+  signal: AbortSignal | undefined,
+): Promise<boolean | undefined> {
   for (const key of keys) {
-    if (link.known.versioned !== undefined) return link.known.versioned;
+    if (link.known.versioned !== undefined) break;
     await rawHead(link, key, signal);
   }
-  // None of the keys is there: whichever way they are removed, nothing happens.
-  return link.known.versioned ?? false;
+  return link.known.versioned;
 }
 
 async function sortOut(

@@ -53,7 +53,14 @@ function bodyOf(link: S3Link, key: string, found: GetObjectCommandOutput, option
     if (options.range !== undefined) assertRange(link, key, options.range, contentRange, bytes);
     const fail = (error: unknown, read: number) =>
       new PgkitError("store-failed", `${key} in ${link.where} was cut after ${read} of ${bytes} bytes: ${said(error)}`);
-    return objectBody(source, { key, etag, bytes, fail, signal: options.signal, idleMs: link.config.idleTimeoutMs });
+    return objectBody(source, {
+      key,
+      etag,
+      bytes,
+      fail,
+      signal: options.signal,
+      idleMs: link.config.idleTimeoutMs ?? 60_000,
+    });
   } catch (error) {
     source.on("error", () => undefined).destroy();
     throw error;
