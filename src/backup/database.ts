@@ -190,8 +190,13 @@ function logicalFacts(
     passwordsIncluded: roles.passwordsIncluded,
     tables: tables.map((table) => {
       const rows = counted.get(table);
-      const { schema, name, bytes, rowsEstimate } = table;
-      return { schema, name, bytes, rowsEstimate, ...(rows === undefined ? {} : { rows }) };
+      const { oid, schema, name, partitionOf, ofExtension, bytes, rowsEstimate } = table;
+      return {
+        ...{ oid, schema, name, bytes, rowsEstimate },
+        ...(partitionOf === null ? {} : { partitionOf }),
+        ...(ofExtension ? { ofExtension } : {}),
+        ...(rows === undefined ? {} : { rows }),
+      };
     }),
   };
 }

@@ -47,8 +47,11 @@ export async function databaseFacts(session: Session): Promise<DatabaseFacts> {
 }
 
 export interface TableEntry {
+  oid: number;
   schema: string;
   name: string;
+  /** The oid of the partitioned table that it is a partition of. */
+  partitionOf: number | null;
   /** pg_class.relkind: r table, p partitioned, f foreign, m materialized view. */
   kind: "r" | "p" | "f" | "m";
   /** An extension's own table: the extension makes it, and only part of its rows is the user's. */
@@ -64,7 +67,9 @@ export interface TableEntry {
 /** The tables of the session's database but the system's and the temporary ones, biggest first. */
 export async function listTables(session: Session): Promise<TableEntry[]> {
   return session.query<TableEntry>(
-    `SELECT n.nspname AS schema, c.relname AS name, c.relkind AS kind, c.relpersistence = 'u' AS unlogged,
+    `SELECT c.oid::int8::float8 AS oid, n.nspname AS schema, c.relname AS name,
+       (SELECT inhparent::int8::float8 FROM pg_inherits WHERE inhrelid = c.oid AND c.relispartition) AS "partitionOf",
+       c.relkind AS kind, c.relpersistence = 'u' AS unlogged,
        EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
          AS "ofExtension",
        c.reltuples::float8 AS "rowsEstimate",

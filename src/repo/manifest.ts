@@ -32,6 +32,12 @@ const StoredFile = v.object({
 const Table = v.object({
   schema: v.string(),
   name: v.string(),
+  /** pg_class.oid, by which the table's rows are named in pg_dump's archives. */
+  oid: v.optional(Count),
+  /** The oid of the partitioned table that it is a partition of. */
+  partitionOf: v.optional(Count),
+  /** CREATE EXTENSION makes it; which tables those are depends on the extension's version. */
+  ofExtension: v.optional(v.literal(true)),
   /** Rows in the snapshot of the dump, counted; absent for what holds none of its own (partitioned and foreign tables). */
   rows: v.optional(Count),
   /** Rows as the planner estimated them. */

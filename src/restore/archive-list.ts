@@ -4,6 +4,8 @@ import { type ToolTarget, toolInput } from "../postgres/tools.ts";
 /** One line of an archive's table of contents, as `pg_restore --list` prints it and `--use-list` takes it. */
 export interface ArchiveEntry {
   line: string;
+  /** pg_class.oid of the table, for its rows. */
+  oid: number;
   /** Such as `TABLE DATA` or `FK CONSTRAINT`, with schema, tag and owner after it. */
   rest: string;
 }
@@ -12,17 +14,14 @@ export interface ArchiveEntry {
 export async function listArchive(target: ToolTarget, archive: Bytes): Promise<ArchiveEntry[]> {
   const text = await toolInput(target, "pg_restore", ["--list"], archive, { mayStopReading: true });
   return text.split("\n").flatMap((line) => {
-    const [, rest] = /^\d+; \d+ \d+ (.+)$/.exec(line) ?? [];
-    return rest === undefined ? [] : [{ line, rest }];
+    const [, oid, rest] = /^\d+; \d+ (\d+) (.+)$/.exec(line) ?? [];
+    return rest === undefined ? [] : [{ line, oid: Number(oid), rest }];
   });
 }
 
-/** True for the entry with the rows of the table, or with the value of a sequence of that name. */
-export function isDataOf(entry: ArchiveEntry, tables: readonly { schema: string; name: string }[]): boolean {
-  return tables.some(({ schema, name }) => {
-    const tag = `${clean(schema)} ${clean(name)} `;
-    return entry.rest.startsWith(`TABLE DATA ${tag}`) || entry.rest.startsWith(`SEQUENCE SET ${tag}`);
-  });
+/** False for the rows of other tables than these. Told by oid: names there are cut at line breaks and not quoted. */
+export function isWanted({ oid, rest }: ArchiveEntry, tables: readonly { oid?: number | undefined }[]): boolean {
+  return !rest.startsWith("TABLE DATA ") || tables.some((table) => table.oid === oid);
 }
 
 export function isForeignKey(entry: ArchiveEntry): boolean {
@@ -32,9 +31,4 @@ export function isForeignKey(entry: ArchiveEntry): boolean {
 /** The text for `--use-list`. */
 export function useList(entries: readonly ArchiveEntry[]): string {
   return `${entries.map((entry) => entry.line).join("\n")}\n`;
-}
-
-/** pg_dump writes line breaks in names as blanks there. */
-function clean(name: string): string {
-  return name.replaceAll(/[\r\n]/g, " ");
 }

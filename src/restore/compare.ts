@@ -14,8 +14,9 @@ export async function compareWithManifest(
   const present = await listTables(session);
   const keys = new Set(present.map(keyOf));
   const recorded = new Set(facts.tables.map(keyOf));
-  const missing = facts.tables.filter((table) => !keys.has(keyOf(table)));
-  const extra = present.filter((table) => !recorded.has(keyOf(table)));
+  // Another version of an extension may have other tables; that the extension is there is compared below.
+  const missing = facts.tables.filter((table) => !keys.has(keyOf(table)) && !table.ofExtension);
+  const extra = present.filter((table) => !recorded.has(keyOf(table)) && !table.ofExtension);
   return [
     ...missing.map((table) => `table ${nameOf(table)} is missing`),
     ...extra.map((table) => `table ${nameOf(table)} is there but was not backed up`),

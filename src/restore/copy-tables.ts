@@ -3,31 +3,45 @@ import { identifier } from "../postgres/quote.ts";
 import { withSession } from "../postgres/session.ts";
 import { toolInput, toolOutput } from "../postgres/tools.ts";
 import { readFile } from "../repo/files.ts";
-import type { Manifest } from "../repo/manifest.ts";
+import type { Manifest, TableFacts } from "../repo/manifest.ts";
 import type { RestoreDependencies } from "./database.ts";
-import { addForeignKeys } from "./foreign-keys.ts";
+import { addForeignKeys, tryToAdd } from "./foreign-keys.ts";
 import { connectionString } from "./load.ts";
+import { detachPartitions } from "./partitions.ts";
 import type { RestorePlan } from "./plan.ts";
+import { restoreTarget } from "./target.ts";
 
 /**
  * Copies the plan's tables, with all that belongs to them, out of the loaded database into the live one, in a single
- * transaction; their foreign keys follow one by one. Gives the foreign keys that the live rows do not fit.
+ * transaction; their places among partitions and their foreign keys follow one by one. Gives those of these that the
+ * live rows do not fit.
  */
 export async function copyTables(
   { plan, backup, live }: { plan: RestorePlan; backup: Manifest; live: string },
   { connection, programs, repository, signal }: RestoreDependencies,
 ): Promise<string[]> {
   const tables = chosen(plan);
+  const attachments = await withSession(connection, { database: plan.loading, signal }, (session) =>
+    detachPartitions(session, tables),
+  );
   const patterns = tables.map(({ schema, name }) => `--table=${[schema, name].map(identifier).join(".")}`);
   const source = toolOutput({ programs, connection, database: plan.loading, signal }, "pg_dump", [
     ...["--format=custom", "--compress=0", "--no-password", "--strict-names"],
     ...patterns,
   ]);
-  const target = { programs, connection, database: live, signal };
+  const target = restoreTarget({ programs, connection, database: live, signal });
   const args = ["--single-transaction", "--exit-on-error", "--no-password", connectionString(live)];
   await toolInput(target, "pg_restore", args, source);
+  const failures: string[] = [];
+  await withSession(connection, { database: live, signal }, async (session) => {
+    for (const statement of attachments) {
+      const failure = await tryToAdd(session, statement);
+      if (failure !== undefined) failures.push(failure);
+    }
+  });
   const schema = backup.files.find((file) => file.role === "schema" || file.role === "archive");
-  return schema === undefined ? [] : addForeignKeys(target, readFile(repository, schema, { signal }), tables);
+  if (schema === undefined) return failures;
+  return [...failures, ...(await addForeignKeys(target, readFile(repository, schema, { signal }), tables))];
 }
 
 /** Fails with `refused-overwrite` when the live database has one of the plan's tables. */
@@ -51,6 +65,6 @@ export async function refuseExistingTables(
   });
 }
 
-function chosen({ tables }: RestorePlan): readonly { schema: string; name: string }[] {
+function chosen({ tables }: RestorePlan): readonly TableFacts[] {
   return tables === "all" ? [] : tables;
 }

@@ -30,8 +30,15 @@ export async function addForeignKeys(
   });
 }
 
+/** A name as pg_dump writes it: plain, or in double quotes with anything in it. */
+const word = '(?:[a-z_][a-z0-9_$]*|"(?:[^"]|"")*")';
+const words = `\\(${word}(?:, (?:PERIOD )?${word})*\\)`;
 /** As pg_dump writes it, with the two tables' names. */
-const foreignKey = /^ALTER TABLE (?:ONLY )?(.+)\n\s+ADD CONSTRAINT .+ FOREIGN KEY \([^)]*\) REFERENCES (.+?)\(.*;$/gm;
+const foreignKey = new RegExp(
+  `^ALTER TABLE (?:ONLY )?(${word}\\.${word})\\n\\s+ADD CONSTRAINT ${word} FOREIGN KEY ${words} ` +
+    `REFERENCES (${word}\\.${word})${words}[^;]*;$`,
+  "gm",
+);
 
 /** Each name as PostgreSQL itself quotes it, which is how pg_dump does. */
 async function qualifiedNames(
@@ -45,7 +52,8 @@ async function qualifiedNames(
   return rows.map((row) => row.name);
 }
 
-async function tryToAdd(session: Session, statement: string): Promise<string | undefined> {
+/** Runs a statement that the live rows may not allow; gives it with the reason when they do not. */
+export async function tryToAdd(session: Session, statement: string): Promise<string | undefined> {
   try {
     await session.query(statement);
     return undefined;

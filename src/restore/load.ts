@@ -7,7 +7,7 @@ import { runTool, type ToolTarget, toolInput } from "../postgres/tools.ts";
 import { readFile } from "../repo/files.ts";
 import type { StoredFile } from "../repo/manifest.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
-import { isDataOf, isForeignKey, listArchive, useList } from "./archive-list.ts";
+import { isForeignKey, isWanted, listArchive, useList } from "./archive-list.ts";
 import type { RestorePlan } from "./plan.ts";
 
 export interface Load {
@@ -40,7 +40,9 @@ export async function loadDatabase(load: Load): Promise<void> {
 async function loadWhole(load: Load, archive: StoredFile, scratch: string): Promise<void> {
   const { plan, target } = load;
   const selection = plan.data ? await selectEntries(load, archive, scratch) : ["--schema-only"];
-  await toolInput(target, "pg_restore", [...always, ...selection, ...into(target)], open(load, archive));
+  // Of all that an archive holds pg_restore reads no more than it needs.
+  const options = { mayStopReading: selection.length > 0 };
+  await toolInput(target, "pg_restore", [...always, ...selection, ...into(target)], open(load, archive), options);
 }
 
 async function loadParts(load: Load, scratch: string): Promise<void> {
@@ -82,12 +84,12 @@ async function loadData(load: Load, file: StoredFile, listFile: string): Promise
   const { plan, target } = load;
   const args = [...always, ...into(target), "--section=data"];
   if (plan.tables !== "all") {
-    const entries = (await listArchive(target, open(load, file))).filter((entry) => isDataOf(entry, tablesOf(plan)));
+    const entries = (await listArchive(target, open(load, file))).filter((entry) => isWanted(entry, tablesOf(plan)));
     if (entries.length === 0) return;
     await writeLocalFile(listFile, useList(entries));
     args.push(`--use-list=${listFile}`);
   }
-  await toolInput(target, "pg_restore", args, open(load, file));
+  await toolInput(target, "pg_restore", args, open(load, file), { mayStopReading: plan.tables !== "all" });
 }
 
 /** With single tables: all entries but the other tables' rows and the foreign keys, which would point at nothing. */
@@ -95,9 +97,7 @@ async function selectEntries(load: Load, archive: StoredFile, scratch: string): 
   const { plan, target } = load;
   if (plan.tables === "all") return [];
   const entries = await listArchive(target, open(load, archive));
-  const wanted = entries.filter(
-    (entry) => !isForeignKey(entry) && (!entry.rest.startsWith("TABLE DATA ") || isDataOf(entry, tablesOf(plan))),
-  );
+  const wanted = entries.filter((entry) => !isForeignKey(entry) && isWanted(entry, tablesOf(plan)));
   const listFile = join(scratch, "entries.list");
   await writeLocalFile(listFile, useList(wanted));
   return [`--use-list=${listFile}`];

@@ -142,20 +142,29 @@ function refuseTables(name: string, { replace }: RestoreRequest, { databases, in
   );
 }
 
+/** The tables that are asked for, each with its partitions, which hold its rows. */
 function chooseTables(all: readonly TableFacts[], wanted: readonly string[]): readonly TableFacts[] | "all" {
   if (wanted.length === 0) return "all";
-  return wanted.map((text) => {
-    const matches = all.filter(({ schema, name }) => text === `${schema}.${name}` || text === name);
-    const [only, ...others] = matches;
-    if (only !== undefined && others.length === 0) return only;
-    if (only === undefined) {
-      throw new PgkitError("backup-missing", `the backup has no table ${text}`, {
-        hint: "pgkit show names its tables",
-      });
-    }
-    const named = matches.map(({ schema, name }) => `${schema}.${name}`).join(", ");
-    throw new PgkitError("usage", `several tables are named ${text}: ${named}`, { hint: "name it with its schema" });
-  });
+  const chosen = new Set(wanted.map((text) => oneTable(all, text)));
+  // A set's iteration comes to what is added on the way, too: the partitions of partitions.
+  for (const { oid } of chosen) {
+    const partitions = all.filter((table) => oid !== undefined && table.partitionOf === oid);
+    for (const partition of partitions) chosen.add(partition);
+  }
+  return [...chosen];
+}
+
+function oneTable(all: readonly TableFacts[], text: string): TableFacts {
+  const matches = all.filter(({ schema, name }) => text === `${schema}.${name}` || text === name);
+  const [only, ...others] = matches;
+  if (only !== undefined && others.length === 0) return only;
+  if (only === undefined) {
+    throw new PgkitError("backup-missing", `the backup has no table ${text}`, {
+      hint: "pgkit show names its tables",
+    });
+  }
+  const named = matches.map(({ schema, name }) => `${schema}.${name}`).join(", ");
+  throw new PgkitError("usage", `several tables are named ${text}: ${named}`, { hint: "name it with its schema" });
 }
 
 /** With `--schema-only` the data files of a backup in parts are not even fetched. */
