@@ -25,7 +25,7 @@ main() {
   start_keeper
   run host vitest run "$@"
   # Whoever faces a server's major must hold for a newer one too.
-  [ $# -gt 0 ] || PGKIT_TEST_MAJOR=17 run root scripts/in-root.sh vitest run test/postgres test/backup test/restore test/stories
+  [ $# -gt 0 ] || PGKIT_TEST_MAJOR=17 run root scripts/in-root.sh vitest run test/postgres test/backup test/restore test/stories test/prove/check-server test/prove/check-instance
   stop_keeper
   node scripts/test-summary.ts "${ran[@]}"
 }

@@ -1,4 +1,4 @@
-import { readdir } from "node:fs/promises";
+import { glob, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { run } from "../cli/run.ts";
@@ -90,4 +90,16 @@ describe("pgkit check", () => {
     expect(ran.status).toBe(130);
     expect(ran.stdout).toBe("");
   });
+});
+
+it("docs/check.md explains every check there is, and no other", async () => {
+  const root = join(import.meta.dirname, "..", "..");
+  const names = new Set<string>();
+  for await (const path of glob("src/prove/**/*.ts", { cwd: root })) {
+    const text = await readFile(join(root, path), "utf8");
+    for (const [, name = ""] of text.matchAll(/\b(?:run|ask)\(\s*"([a-z ]+)"/g)) names.add(name);
+  }
+  const page = await readFile(join(root, "docs", "check.md"), "utf8");
+  const explained = new Set([...page.matchAll(/^\| `([a-z ]+)` \|/gm)].map(([, name = ""]) => name));
+  expect([...explained].sort()).toEqual([...names].sort());
 });

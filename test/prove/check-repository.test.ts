@@ -58,12 +58,14 @@ describe("pgkit check of a folder", () => {
     const full = await checkedOn(path, "mount -t tmpfs -o size=3m,mode=700 none");
     expect(full.status).toBe(13);
     expect(problemsOf(full.findings)).toMatchObject([
+      { check: "scratch folder", level: "warning", remedy: expect.stringContaining("TMPDIR") },
       { check: "objects", level: "error", code: "store-full", remedy: expect.stringContaining("free space") },
       { check: "space", level: "warning" },
     ]);
     const closed = await checkedOn(path, "mount -t tmpfs -o ro,mode=700 none");
-    expect(closed.status).toBe(12);
+    expect(closed.status).toBe(40);
     expect(problemsOf(closed.findings)).toMatchObject([
+      { check: "scratch folder", level: "error", remedy: expect.stringContaining("TMPDIR") },
       { check: "folder", code: "store-denied", remedy: "it is mounted read-only" },
     ]);
     expect([...full.bugs, ...closed.bugs]).toEqual([]);

@@ -4,7 +4,7 @@ import type { Programs } from "../../postgres/programs.ts";
 import { type ServerFacts, serverFacts } from "../../postgres/server-facts.ts";
 import { openSession, type Session } from "../../postgres/session.ts";
 import type { RetentionPolicy } from "../../repo/retention.ts";
-import { onCancel } from "../../store/cancel.ts";
+import { onCancel, orCancelled } from "../../store/cancel.ts";
 import type { Found, Ledger, RunOptions } from "../ledger.ts";
 import { authentication, transport } from "./access.ts";
 import { checkDatabases, type DatabaseChoice } from "./databases.ts";
@@ -31,6 +31,8 @@ export interface InstanceFacts {
   /** Those that a backup takes; `undefined` where they could not be found out. */
   databases: readonly string[] | undefined;
 }
+
+const goodbyeMs = 2_000;
 
 /** A session that is asked one question after the other, each within the deadline. */
 export interface Interview {
@@ -63,8 +65,16 @@ export async function checkInstance(ledger: Ledger, instance: InstanceUnderCheck
     await checkServer(interview, instance);
     return { server, databases };
   } finally {
-    await session.close();
+    await closeInTime(session);
   }
+}
+
+/** A server that has fallen silent does not say goodbye either; whether it does changes no finding. */
+async function closeInTime(session: Session): Promise<void> {
+  const limit = AbortSignal.timeout(goodbyeMs);
+  await orCancelled(session.close(), limit).catch((error: unknown) => {
+    if (!limit.aborted) throw error;
+  });
 }
 
 async function connect(connection: Connection, found: Found): Promise<{ session: Session; server: ServerFacts }> {
