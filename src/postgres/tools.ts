@@ -98,12 +98,18 @@ async function settled(subprocess: ReturnType<typeof start>): Promise<string | E
   }
 }
 
+/** A reader that goes away throws into us at `yield`; that is no failure of the source, and kills nothing. */
 async function* killingOnFailure(source: Bytes, kill: () => void): AsyncGenerator<Uint8Array> {
+  const pieces = source[Symbol.asyncIterator]();
+  const next = () =>
+    pieces.next().catch((error: unknown) => {
+      kill();
+      throw error;
+    });
   try {
-    yield* source;
-  } catch (error) {
-    kill();
-    throw error;
+    for (let piece = await next(); piece.done !== true; piece = await next()) yield piece.value;
+  } finally {
+    await pieces.return?.();
   }
 }
 
