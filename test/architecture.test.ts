@@ -29,10 +29,11 @@ const mayImport: Record<string, readonly string[]> = {
   advise: ["lib", "postgres"],
   prove: ["lib", "store", "repo", "postgres", "schedule.ts", "backup", "wal", "restore"],
   move: ["lib", "store", "repo", "postgres", "backup", "wal", "restore", "kube", "switch"],
+  demo: ["lib", "store", "repo", "postgres", "backup", "restore", "prove"],
   observe: ["lib", "store", "repo", "postgres", "backup", "wal", "restore", "prove", "schedule.ts"],
   cli: [
     ...["lib", "store", "repo", "postgres", "kube", "switch", "schedule.ts", "backup", "wal", "restore"],
-    ...["advise", "prove", "move", "observe"],
+    ...["advise", "prove", "move", "demo", "observe"],
   ],
   "main.ts": ["cli", "lib"],
 };

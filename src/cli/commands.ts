@@ -2,6 +2,7 @@ import type { Command } from "./command.ts";
 import { backupLogicalCommand } from "./commands/backup-logical.ts";
 import { checkCommand } from "./commands/check.ts";
 import { completionCommand } from "./commands/completion.ts";
+import { demoCommand } from "./commands/demo.ts";
 import { keepCommand } from "./commands/keep.ts";
 import { listCommand } from "./commands/list.ts";
 import { pruneCommand } from "./commands/prune.ts";
@@ -21,5 +22,6 @@ export const commands: readonly Command[] = [
   pruneCommand,
   keepCommand,
   scheduleCommand,
+  demoCommand,
   completionCommand,
 ];
