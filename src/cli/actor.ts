@@ -3,9 +3,12 @@ import type { AuditActor } from "../repo/audit.ts";
 import type { LeaseOptions } from "../repo/lease.ts";
 import type { CommandContext } from "./command.ts";
 
-/** Who runs this: the user of the system, or the one behind `sudo`; in a container often only a number. */
+/**
+ * Who runs this: the one whom PGKIT_ACTOR or `sudo` names, and as which user of the system, in a container often only a
+ * number.
+ */
 export function auditActor({ env }: Pick<CommandContext, "env">): AuditActor {
-  const behind = env["SUDO_USER"];
+  const behind = env["PGKIT_ACTOR"] || env["SUDO_USER"];
   const user = systemUser();
   const who = behind === undefined || behind === user ? user : `${behind} as ${user}`;
   return { who, from: { host: hostname(), pid: process.pid } };
