@@ -38,8 +38,9 @@ it("the repository of format 1 is read: its backups, pin, lease and audit record
   );
   expect(keeps).toMatchObject([{ id: backups[0]?.id, record: { until: "2036-01-01T00:00:00Z", reason: "golden" } }]);
   expect(await latestTerm(repository.store, "backup-shared")).toMatchObject({ number: 4, record: { released: true } });
-  const records = await Array.fromAsync(listAudit(repository));
-  expect(records.map(({ command, result }) => `${command} ${result}`)).toEqual(["keep started", "keep ok"]);
+  const records: string[] = [];
+  for await (const { command, result } of listAudit(repository)) records.push(`${command} ${result}`);
+  expect(records).toEqual(["keep started", "keep ok"]);
 });
 
 it("every file of it is whole and decodes: a single archive that is encrypted, parts in several volumes", async () => {
