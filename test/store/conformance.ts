@@ -34,7 +34,7 @@ export function conformance(name: string, open: () => Promise<Subject>, expected
     reading(given, folder, expected.partBytes ?? 100_000);
     conditions(given, folder, expected);
     failing(given, folder, expected.partBytes ?? 100_000);
-    listing(given, folder);
+    listing(given, folder, expected);
     proving(given, folder, expected);
   });
 }

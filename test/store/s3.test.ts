@@ -16,6 +16,8 @@ for (const { which, version, checksum } of servers) {
       capabilities: { ...conditions, checksum, objectLock },
       partBytes: 5 * 1024 * 1024,
       retainMs: 6_000,
+      // Each is looked at before it is removed where there are versions; pages are the same.
+      ...(objectLock ? { keys: 60 } : {}),
     });
   }
 }

@@ -5,6 +5,8 @@ export interface Expected {
   capabilities: Omit<StoreCapabilities, "clockSkewMs">;
   /** Sizes around this are tried: where the store goes over from one request to several. */
   partBytes?: number;
+  /** How many keys are listed and removed at once; more than a page holds, where left out. */
+  keys?: number;
   /** False where only objects that go up in one request are proven. */
   provesParts?: boolean;
   /** How long an object is kept in the test of retention; a server that counts in seconds needs several. */
