@@ -11,9 +11,22 @@ import { dropDatabase } from "./drop.ts";
  */
 const mark = "pgkit.restoring";
 
-/** Marks a database that was just made for loading `backup`. */
-export async function markAsRestoring(session: Session, database: string, backup: string): Promise<void> {
-  await session.query(`ALTER DATABASE ${identifier(database)} SET ${mark} TO ${literal(backup)}`);
+/**
+ * For psql, at the end of the script that makes the database: marks it as loaded from `backup`. psql has the whole script
+ * before it begins, so that a kill of ours leaves no database without the mark.
+ */
+export function markScript(backup: string): string {
+  return `ALTER DATABASE :"database" SET ${mark} TO ${literal(backup)};\n`;
+}
+
+/** Shows every restore, by the session's application name, that `database` is being made, though nobody is in it yet. */
+export async function announce(session: Session, database: string): Promise<void> {
+  await session.query(`SELECT set_config('application_name', ${makerOf("$1::text")}, false)`, [database]);
+}
+
+/** SQL. A hash, as PostgreSQL cuts application names to 63 bytes of ASCII. */
+function makerOf(database: string): string {
+  return `'pgkit making ' || md5(${database})`;
 }
 
 /** Takes the mark away; part of the caller's transaction. */
@@ -50,6 +63,7 @@ export async function findLeftovers(session: Session): Promise<{ name: string; s
        CASE WHEN has_database_privilege(d.oid, 'CONNECT') THEN pg_database_size(d.oid) ELSE 0 END::float8 AS "sizeBytes"
      FROM pg_database d JOIN pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0
      WHERE EXISTS (SELECT FROM unnest(s.setconfig) entry WHERE entry LIKE ${literal(`${mark}=%`)})
-       AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)`,
+       AND NOT EXISTS (SELECT FROM pg_stat_activity a
+         WHERE a.datid = d.oid OR a.application_name = ${makerOf("d.datname")})`,
   );
 }

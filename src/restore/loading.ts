@@ -1,9 +1,8 @@
-import { PgkitError } from "../lib/errors.ts";
 import { openSession, type Session, withSession } from "../postgres/session.ts";
 import type { Manifest } from "../repo/manifest.ts";
 import type { RestoreDependencies } from "./database.ts";
 import { dropDatabase } from "./drop.ts";
-import { markAsRestoring } from "./leftovers.ts";
+import { announce, markScript } from "./leftovers.ts";
 import type { RestorePlan } from "./plan.ts";
 import { runScript } from "./script.ts";
 
@@ -31,21 +30,16 @@ export async function withLoadingDatabase<Result>(
   dependencies: RestoreDependencies,
   use: (hold: Hold) => Promise<Result>,
 ): Promise<Result> {
-  const { connection, signal } = dependencies;
   const name = plan.loading;
-  await refuseExisting(plan, maintenance, dependencies);
   let held: Session | undefined;
-  let [made, kept] = [false, false];
+  let kept = false;
   const release = async () => {
     const session = held;
     held = undefined;
     await session?.close();
   };
   try {
-    await runScript({ backup, role: "database", variables: [`database=${name}`], database: maintenance }, dependencies);
-    held = await openSession(connection, { database: name, signal });
-    made = true;
-    await markAsRestoring(held, name, plan.backup);
+    held = await makeDatabase({ plan, backup, maintenance }, dependencies);
     return await use({
       release,
       keep: () => {
@@ -54,22 +48,26 @@ export async function withLoadingDatabase<Result>(
     });
   } finally {
     await release();
-    // What another restore made at the same moment under this name has a session in it, and so stays.
-    if (!kept) await tryToDrop(name, maintenance, made, dependencies);
+    if (!kept) await tryToDrop(name, maintenance, dependencies);
   }
 }
 
-async function refuseExisting(
-  { loading }: RestorePlan,
-  maintenance: string,
-  { connection, signal }: RestoreDependencies,
-): Promise<void> {
-  const there = await withSession(connection, { database: maintenance, signal }, (session) =>
-    session.query("SELECT FROM pg_database WHERE datname = $1", [loading]),
-  );
-  if (there.length === 0) return;
-  throw new PgkitError("refused-overwrite", `database ${loading} exists: another restore loads it`, {
-    hint: "wait for that one, or run this again",
+/**
+ * Makes the database, marked, and gives a session in it. No signal ends psql: the server would go on with CREATE DATABASE
+ * after that, and be done when we have looked in vain for something to drop.
+ */
+async function makeDatabase(
+  { plan, backup, maintenance }: Loading,
+  dependencies: RestoreDependencies,
+): Promise<Session> {
+  const { connection, signal } = dependencies;
+  const database = plan.loading;
+  return withSession(connection, { database: maintenance, signal }, async (session) => {
+    await announce(session, database);
+    const variables = [`database=${database}`];
+    const create = { backup, role: "database", variables, database: maintenance, uninterrupted: true } as const;
+    await runScript({ ...create, andThen: markScript(plan.backup) }, dependencies);
+    return openSession(connection, { database, signal });
   });
 }
 
@@ -77,11 +75,10 @@ async function refuseExisting(
 async function tryToDrop(
   name: string,
   maintenance: string,
-  force: boolean,
   { connection, report }: RestoreDependencies,
 ): Promise<void> {
   try {
-    await dropDatabase(connection, { name, maintenance, force });
+    await dropDatabase(connection, { name, maintenance, force: true });
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     report({

@@ -34,7 +34,10 @@ export async function prepareRestore(
     databases: await listDatabases(session),
     roles: (await session.query<{ name: string }>("SELECT rolname AS name FROM pg_roles")).map(({ name }) => name),
   }));
-  const plan = planRestore(backup, request, { instance, ...facts }, clock.now());
+  const unique = Math.floor(clock.random() * 0x1_0000_0000)
+    .toString(16)
+    .padStart(8, "0");
+  const plan = planRestore(backup, request, { instance, ...facts }, { now: clock.now(), unique });
   const programs = await restore.programsFor(facts.server.major);
   return { plan, run: () => restoreDatabase(plan, backup, { ...restore, programs }) };
 }

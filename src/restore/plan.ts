@@ -52,10 +52,16 @@ export interface RestorePlan {
 const longestName = 63;
 
 /**
- * What restoring `backup` on the target means. Pure. Fails before anything is changed: with `refused-overwrite` when the
- * database exists and is not to be replaced, with `usage` when the server is older than the backup's or is a standby.
+ * What restoring `backup` on the target means. Pure; `unique` keeps the databases of two restores at once apart. Fails
+ * before anything is changed: with `refused-overwrite` when the database exists and is not to be replaced, with `usage`
+ * when the server is older than the backup's or is a standby.
  */
-export function planRestore(backup: Manifest, request: RestoreRequest, target: TargetFacts, now: Date): RestorePlan {
+export function planRestore(
+  backup: Manifest,
+  request: RestoreRequest,
+  target: TargetFacts,
+  { now, unique }: { now: Date; unique: string },
+): RestorePlan {
   const { logical, database } = backup;
   if (logical === undefined || database === undefined) {
     throw new PgkitError("usage", `${backup.id} is a ${backup.kind} backup, not one of a database`, {
@@ -74,7 +80,7 @@ export function planRestore(backup: Manifest, request: RestoreRequest, target: T
     backup: backup.id,
     from: { instance: backup.instance, database, startedAt: backup.startedAt },
     to: { instance: target.instance, database: name },
-    loading: shortened(name, `_restoring_${stamp}`),
+    loading: shortened(name, `_restoring_${stamp}_${unique}`),
     ...(copiesTables ? { copyInto: name } : {}),
     ...(request.replace ? { keptAs: shortened(name, `_before_${stamp}`) } : {}),
     rolesToCreate: logical.roles.filter((role) => !target.roles.includes(role)),

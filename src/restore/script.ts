@@ -12,11 +12,15 @@ export interface Script {
   variables: readonly string[];
   /** The database to be connected to. */
   database: string;
+  /** SQL to run after the file, by the same psql. */
+  andThen?: string;
+  /** Goes on to its end whatever the signal says. */
+  uninterrupted?: true;
 }
 
 /** Runs one of the backup's SQL files by psql, stopping at its first error. */
 export async function runScript(
-  { backup, role, variables, database }: Script,
+  { backup, role, variables, database, andThen = "", uninterrupted }: Script,
   { repository, programs, connection, signal }: RestoreDependencies,
 ): Promise<void> {
   const file = backup.files.find((each) => each.role === role);
@@ -27,8 +31,13 @@ export async function runScript(
   }
   const script = await readSmallFile(repository, file, { signal });
   const assignments = ["ON_ERROR_STOP=1", ...variables].map((assignment) => `--set=${assignment}`);
-  const target = restoreTarget({ programs, connection, database, signal });
-  await toolInput(target, "psql", ["-X", "-q", "-w", ...assignments, "-f", "-"], one(script));
+  const target = restoreTarget({ programs, connection, database, signal: uninterrupted ? undefined : signal });
+  await toolInput(
+    target,
+    "psql",
+    ["-X", "-q", "-w", ...assignments, "-f", "-"],
+    one(Buffer.concat([script, Buffer.from(andThen)])),
+  );
 }
 
 async function* one(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
