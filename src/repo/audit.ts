@@ -98,10 +98,13 @@ async function recordStart(repository: Repository, work: AuditedWork, outcome: O
   }
 }
 
+/** How long the record of the end may take: whoever stops a run on a store that keeps silent wants to see it end. */
+const recordEndMs = 5_000;
+
 /** Also after a signal, so it takes none. The work is done by now: that it could not be recorded is said, not thrown. */
 async function recordEnd(repository: Repository, work: AuditedWork, outcome: Outcome): Promise<void> {
   try {
-    await store(repository, work, outcome);
+    await store(repository, work, outcome, AbortSignal.timeout(recordEndMs));
   } catch (error) {
     warn(work, error);
   }
