@@ -37,8 +37,11 @@ export interface DatabaseDump {
   signal: AbortSignal;
 }
 
-/** Above this many bytes a part of a big database waits no longer for a lock that DDL holds. */
-const lockWaitMs = 300_000;
+/**
+ * How long a part of a big database waits for a lock. DDL that came after the snapshot waits for ours, and behind it all
+ * who use the table: better this backup fails than they wait for its end.
+ */
+const lockWaitMs = 60_000;
 
 /**
  * Dumps one database into every target that is alive, all of it in one snapshot, with nothing on a local disk. Gives
@@ -49,14 +52,24 @@ export async function dumpDatabase(dump: DatabaseDump, targets: readonly Target[
   return withSession(connection, { database, signal }, async (session) => {
     await session.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
     const facts = await databaseFacts(session);
+    if (facts.subscriptions > 0 && !dump.server.superuser) warnOfSubscriptions(dump, facts.subscriptions);
     const tables = await listTables(session);
     const roles = await dumpRoles(session);
     await storeText(targets, "roles", roles.script);
     await storeText(targets, "database", createScript(database, facts));
     await storeText(targets, "settings", await settingsScript(session, facts));
-    const counted = await dumpParts(dump, session, tables, targets);
+    const counted = await dumpParts({ ...dump, encoding: facts.encoding }, session, tables, targets);
     await session.query("COMMIT");
     return logicalFacts(facts, roles, tables, counted);
+  });
+}
+
+/** pg_dump leaves them out, says so on its standard error and exits 0. */
+function warnOfSubscriptions({ database, connection, report }: DatabaseDump, count: number): void {
+  report({
+    type: "warning",
+    message: `the ${count} subscriptions of database ${database} are not backed up: ${connection.user} is no superuser`,
+    hint: "back up as a superuser, or note how they were created",
   });
 }
 
@@ -69,9 +82,17 @@ async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
 
-/** Runs pg_dump for every part, `jobs` at a time, while the session counts the rows in the same snapshot. */
+interface EncodedDump extends DatabaseDump {
+  /** The database's own. */
+  encoding: string;
+}
+
+/**
+ * Runs pg_dump for every part, `jobs` at a time, while the session counts the rows in the same snapshot. When a part
+ * fails nobody waits for the count, which ends with the session.
+ */
 async function dumpParts(
-  dump: DatabaseDump,
+  dump: EncodedDump,
   session: Session,
   tables: readonly TableEntry[],
   targets: readonly Target[],
@@ -83,16 +104,12 @@ async function dumpParts(
   const stop = new AbortController();
   const signal = AbortSignal.any([dump.signal, stop.signal]);
   const limit = pLimit(dump.jobs);
-  const work = [
-    ...parts.map((part, index) => limit(() => dumpPart({ ...dump, signal }, snapshot, part, index, targets))),
-    countTables(dump, session, tables),
-  ];
-  for (const each of work) each.catch((error: unknown) => stop.abort(error));
-  const settled = await Promise.allSettled(work);
-  const failed = settled.find((outcome) => outcome.status === "rejected");
+  const work = parts.map((part, index) => limit(() => dumpPart({ ...dump, signal }, snapshot, part, index, targets)));
+  const counting = countTables(dump, session, tables);
+  for (const each of [...work, counting]) each.catch((error: unknown) => stop.abort(error));
+  await Promise.allSettled(work);
   if (stop.signal.aborted) throw stop.signal.reason;
-  if (failed !== undefined) throw failed.reason;
-  return (await work.at(-1)) as Map<TableEntry, number>;
+  return counting;
 }
 
 /**
@@ -100,6 +117,7 @@ async function dumpParts(
  * start keeps it out. pg_dump -j does the same.
  */
 async function lockTables(session: Session, tables: readonly TableEntry[]): Promise<void> {
+  await session.query(`SET LOCAL lock_timeout = ${lockWaitMs}`);
   const lockable = tables.filter((table) => table.kind === "r" && !table.ofExtension);
   for (let first = 0; first < lockable.length; first += 500) {
     const names = lockable
@@ -110,7 +128,7 @@ async function lockTables(session: Session, tables: readonly TableEntry[]): Prom
 }
 
 async function dumpPart(
-  dump: DatabaseDump,
+  dump: EncodedDump,
   snapshot: string,
   part: DumpPart,
   index: number,
@@ -141,9 +159,11 @@ function compressesItself(programs: Programs): boolean {
   return programs.major >= 16;
 }
 
-function dumpArguments({ programs }: DatabaseDump, [first]: readonly Target[]): string[] {
+/** In the database's own encoding: converting loses what the other one has no character for, or fails on it. */
+function dumpArguments({ programs, encoding }: EncodedDump, [first]: readonly Target[]): string[] {
   const level = first?.repository.compression.level ?? 1;
-  return ["--format=custom", "--no-password", `--compress=${compressesItself(programs) ? `zstd:${level}` : "0"}`];
+  const compress = compressesItself(programs) ? `zstd:${level}` : "0";
+  return ["--format=custom", "--no-password", `--encoding=${encoding}`, `--compress=${compress}`];
 }
 
 /** Passes `source` on, and tells of its failure apart from those of its consumers. */
@@ -179,7 +199,7 @@ async function countTables(
 }
 
 function logicalFacts(
-  { tablespace: _, ...facts }: DatabaseFacts,
+  { tablespace: _, subscriptions: __, ...facts }: DatabaseFacts,
   roles: RoleDump,
   tables: readonly TableEntry[],
   counted: Map<TableEntry, number>,

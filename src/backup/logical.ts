@@ -74,15 +74,20 @@ export async function backupLogical(
     server: await serverFacts(session),
     databases: chooseDatabases(await listDatabases(session), request),
   }));
+  for (const { name } of databases.filter((database) => database.invalid)) warnOfInvalid(name, dependencies.report);
   const programs = await dependencies.programsFor(server.major);
   const run: Run = { ...request, ...dependencies, server, programs, outcome: { made: [], failures: [] } };
   const usable = await writeGuides(run, destinations);
   const budgetOfConnections = budget(Math.max(2, connections));
   await Promise.all(
-    databases.map((database) => {
-      const parallel = database.sizeBytes >= request.wholeBelowBytes ? request.jobs : 1;
-      return budgetOfConnections.spend(1 + parallel, () => backupOne(run, database, parallel, usable));
-    }),
+    databases
+      .filter((database) => !database.invalid)
+      .map((database) => {
+        // One connection counts the rows and holds the snapshot.
+        const parallel =
+          database.sizeBytes >= request.wholeBelowBytes ? Math.min(request.jobs, connections - 1) || 1 : 1;
+        return budgetOfConnections.spend(1 + parallel, () => backupOne(run, database, parallel, usable));
+      }),
   );
   return run.outcome;
 }
@@ -114,6 +119,14 @@ export function chooseDatabases(
       hint: `it has: ${all.map((database) => database.name).join(", ")}`,
     },
   );
+}
+
+function warnOfInvalid(database: string, report: Report): void {
+  report({
+    type: "warning",
+    message: `database ${database} is not backed up: it is what a DROP DATABASE that was cut has left, and holds nothing`,
+    hint: `DROP DATABASE it to its end`,
+  });
 }
 
 async function writeGuides(run: Run, destinations: readonly BackupDestination[]): Promise<BackupDestination[]> {

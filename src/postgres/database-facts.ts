@@ -22,6 +22,7 @@ export interface DatabaseFacts {
   sizeBytes: number;
   extensions: { name: string; version: string; schema: string }[];
   largeObjects: number;
+  subscriptions: number;
 }
 
 /** Facts of the session's own database. */
@@ -39,7 +40,8 @@ export async function databaseFacts(session: Session): Promise<DatabaseFacts> {
        'extensions', (SELECT coalesce(json_agg(json_build_object('name', extname, 'version', extversion,
            'schema', nspname) ORDER BY extname), '[]')
          FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace),
-       'largeObjects', (SELECT count(*) FROM pg_largeobject_metadata)) AS facts
+       'largeObjects', (SELECT count(*) FROM pg_largeobject_metadata),
+       'subscriptions', (SELECT count(*) FROM pg_subscription WHERE subdbid = d.oid)) AS facts
      FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = current_database()`,
   );
   if (row === undefined) throw new Error("pg_database has no row for current_database()");

@@ -31,12 +31,14 @@ export interface DatabaseEntry {
   sizeBytes: number;
   /** False for one that refuses all connections, such as template0. */
   allowsConnections: boolean;
+  /** DROP DATABASE was cut in the middle of it: nothing can be done with it but to drop it again. */
+  invalid: boolean;
 }
 
 /** The databases of the instance but the templates, biggest first. */
 export async function listDatabases(session: Session): Promise<DatabaseEntry[]> {
   return session.query<DatabaseEntry>(
-    `SELECT datname AS name, datallowconn AS "allowsConnections",
+    `SELECT datname AS name, datallowconn AS "allowsConnections", datconnlimit = -2 AS invalid,
        CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) ELSE 0 END::float8 AS "sizeBytes"
      FROM pg_database WHERE NOT datistemplate ORDER BY 3 DESC, 1`,
   );

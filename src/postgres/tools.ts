@@ -126,7 +126,7 @@ function toolError(error: unknown, { connection, database, signal }: ToolTarget,
   const code = codeFor(words);
   const how = error.signal === undefined ? `exit status ${error.exitCode}` : `killed by ${error.signal}`;
   const message = `${program} for database ${database} on ${addressOf(connection)} failed (${how}): ${words}`;
-  return new PgkitError(code, message, { hint: hints[code] ?? "see the server's log around this moment" });
+  return new PgkitError(code, message, { hint: hintFor(words, code) });
 }
 
 function lastWords(error: ExecaError): string {
@@ -137,23 +137,43 @@ function lastWords(error: ExecaError): string {
 }
 
 function codeFor(words: string): ErrorCode {
-  if (
-    /password authentication failed|no pg_hba.conf entry|no password supplied|permission denied|must be (owner|superuser|member)/.test(
-      words,
-    )
-  ) {
-    return "postgres-denied";
-  }
+  const matches = (patterns: readonly RegExp[]) => patterns.some((pattern) => pattern.test(words));
+  if (matches(deniedWords)) return "postgres-denied";
   if (/No space left on device|could not extend file/.test(words)) return "disk-full";
-  if (
-    /connection to server .* failed|server closed the connection|terminating connection|could not (connect|receive data)|the database system is/.test(
-      words,
-    )
-  ) {
-    return "postgres-unreachable";
-  }
+  if (matches(unreachableWords)) return "postgres-unreachable";
   return "tool-failed";
 }
+
+const deniedWords = [
+  /password authentication failed|no pg_hba.conf entry|no password supplied/,
+  /permission denied|must be (owner|superuser|member)/,
+  /would be affected by row-level security/,
+];
+
+/** The program's own connection; what a statement says of another server, such as a foreign one, is not meant. */
+const unreachableWords = [
+  /: error: (could not connect|connection to server .* failed)/,
+  /server closed the connection|the database system is|could not receive data from server/,
+  /terminating connection/,
+];
+
+function hintFor(words: string, code: ErrorCode): string {
+  const found = hintsByWords.find(([pattern]) => pattern.test(words));
+  return found?.[1] ?? hints[code] ?? "see the server's log around this moment";
+}
+
+const hintsByWords: readonly [RegExp, string][] = [
+  [/row-level security/, "give the user BYPASSRLS, or run it as a superuser: a backup must see every row"],
+  [/for large object/, "run it as a superuser, or as the owner of the large objects"],
+  [
+    /lock timeout/,
+    "a statement such as ALTER TABLE holds or awaits a lock on the table: run it again when that is done",
+  ],
+  [
+    /extension ".*" is not available|could not access file/,
+    "install the package of this extension or library on the server, then run it again",
+  ],
+];
 
 const hints: Partial<Record<ErrorCode, string>> = {
   "postgres-denied": "grant the backup's user what is missing; pgkit check names it",
