@@ -1,11 +1,12 @@
 import { PgkitError } from "../lib/errors.ts";
 import { identifier } from "../postgres/quote.ts";
 import { withSession } from "../postgres/session.ts";
-import { toolInput, toolOutput } from "../postgres/tools.ts";
+import { type ToolTarget, toolInput, toolOutput } from "../postgres/tools.ts";
 import { readFile } from "../repo/files.ts";
 import type { Manifest, TableFacts } from "../repo/manifest.ts";
+import type { RepositoryReader } from "../repo/repository.ts";
 import type { RestoreDependencies } from "./database.ts";
-import { addForeignKeys, tryToAdd } from "./foreign-keys.ts";
+import { addForeignKeys, readPostData, tryToAdd } from "./foreign-keys.ts";
 import { connectionString } from "./load.ts";
 import { detachPartitions } from "./partitions.ts";
 import type { RestorePlan } from "./plan.ts";
@@ -31,17 +32,27 @@ export async function copyTables(
   ]);
   const target = restoreTarget({ programs, connection, database: live, signal });
   const args = ["--single-transaction", "--exit-on-error", "--no-password", connectionString(live)];
+  // Read before anything is changed: later a store that fails would leave the tables without their foreign keys.
+  const postData = await postDataOf(target, { backup, repository });
   await toolInput(target, "pg_restore", args, source);
+  // The tables are in the live database now. What follows is not to be stopped: nobody would know what is missing.
   const failures: string[] = [];
-  await withSession(connection, { database: live, signal }, async (session) => {
+  await withSession(connection, { database: live }, async (session) => {
     for (const statement of attachments) {
       const failure = await tryToAdd(session, statement);
       if (failure !== undefined) failures.push(failure);
     }
   });
+  return [...failures, ...(await addForeignKeys({ connection, database: live }, postData, tables))];
+}
+
+async function postDataOf(
+  target: ToolTarget,
+  { backup, repository }: { backup: Manifest; repository: RepositoryReader },
+): Promise<string> {
   const schema = backup.files.find((file) => file.role === "schema" || file.role === "archive");
-  if (schema === undefined) return failures;
-  return [...failures, ...(await addForeignKeys(target, readFile(repository, schema, { signal }), tables))];
+  if (schema === undefined) return "";
+  return readPostData(target, readFile(repository, schema, { signal: target.signal }));
 }
 
 /** Fails with `refused-overwrite` when the live database has one of the plan's tables. */

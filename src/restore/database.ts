@@ -85,6 +85,10 @@ async function loadAndVerify(
     database: plan.loading,
     settings: { synchronous_commit: "off" },
   });
+  if (plan.missingTablespaces.length > 0) {
+    const message = `instance ${plan.to.instance} has no tablespace ${plan.missingTablespaces.join(", ")}`;
+    report({ type: "warning", message, hint: "all of the database goes into its own tablespace" });
+  }
   await loadDatabase({ repository, plan, target, onBytes });
   report({ type: "progress", task, bytes, totalBytes, phase: "analyze and verify" });
   // Reading the rows to count them and to sample them goes side by side; when one fails, both are waited for.

@@ -4,20 +4,23 @@ import { type Session, withSession } from "../postgres/session.ts";
 import { sqlStateOf } from "../postgres/session-errors.ts";
 import { type ToolTarget, toolInput } from "../postgres/tools.ts";
 
-/**
- * Adds the archive's foreign keys of and to `tables` to the target's database, as far as its rows fit them. Gives the
- * statements of those that they do not fit, each with the reason; one that is there already is fine.
- */
-export async function addForeignKeys(
-  target: ToolTarget,
-  schemaArchive: Bytes,
-  tables: readonly { schema: string; name: string }[],
-): Promise<string[]> {
-  const script = await toolInput(target, "pg_restore", ["--section=post-data", "--file=-"], schemaArchive, {
+/** The SQL of an archive that comes after its data, foreign keys and all. */
+export async function readPostData(target: ToolTarget, schemaArchive: Bytes): Promise<string> {
+  return toolInput(target, "pg_restore", ["--section=post-data", "--file=-"], schemaArchive, {
     // All that it prints is in the table of contents, at the front.
     mayStopReading: true,
   });
-  const { connection, database, signal } = target;
+}
+
+/**
+ * Adds the foreign keys of and to `tables` that stand in `script` to the target's database, as far as its rows fit them.
+ * Gives the statements of those that they do not fit, each with the reason; one that is there already is fine.
+ */
+export async function addForeignKeys(
+  { connection, database, signal }: Pick<ToolTarget, "connection" | "database" | "signal">,
+  script: string,
+  tables: readonly { schema: string; name: string }[],
+): Promise<string[]> {
   return withSession(connection, { database, signal }, async (session) => {
     const names = await qualifiedNames(session, tables);
     const failures: string[] = [];

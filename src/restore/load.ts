@@ -21,6 +21,15 @@ export interface Load {
 
 const always = ["--exit-on-error", "--no-password"];
 
+/** What every pg_restore into the plan's database is given. */
+function common({ missingTablespaces }: RestorePlan, target: ToolTarget): string[] {
+  return [
+    ...always,
+    ...(missingTablespaces.length === 0 ? [] : ["--no-tablespaces"]),
+    connectionString(target.database),
+  ];
+}
+
 /**
  * Loads what the plan says into an empty database: schema, data in `jobs` streams at once straight from the store, then
  * indexes and constraints in `jobs` processes. Only the schema of a backup in parts touches a local disk. Stops at the
@@ -42,14 +51,14 @@ async function loadWhole(load: Load, archive: StoredFile, scratch: string): Prom
   const selection = plan.data ? await selectEntries(load, archive, scratch) : ["--schema-only"];
   // Of all that an archive holds pg_restore reads no more than it needs.
   const options = { mayStopReading: selection.length > 0 };
-  await toolInput(target, "pg_restore", [...always, ...selection, ...into(target)], open(load, archive), options);
+  await toolInput(target, "pg_restore", [...common(plan, target), ...selection], open(load, archive), options);
 }
 
 async function loadParts(load: Load, scratch: string): Promise<void> {
   const { plan, target } = load;
   const schema = join(scratch, "schema.dump");
   await writeLocalFile(schema, open(load, fileOf(plan, "schema")), { mode: 0o600 });
-  await runTool(target, "pg_restore", [...always, ...into(target), "--section=pre-data", schema]);
+  await runTool(target, "pg_restore", [...common(plan, target), "--section=pre-data", schema]);
   const limit = pLimit(plan.jobs);
   const stop = new AbortController();
   const signal = AbortSignal.any([stop.signal, ...(target.signal === undefined ? [] : [target.signal])]);
@@ -62,13 +71,7 @@ async function loadParts(load: Load, scratch: string): Promise<void> {
   stop.signal.throwIfAborted();
   const selection = await selectEntries(load, fileOf(plan, "schema"), scratch);
   const parallel = ["--section=post-data", `--jobs=${plan.jobs}`];
-  await runTool(oneCoreAJob(target, plan), "pg_restore", [
-    ...always,
-    ...into(target),
-    ...parallel,
-    ...selection,
-    schema,
-  ]);
+  await runTool(oneCoreAJob(target, plan), "pg_restore", [...common(plan, target), ...parallel, ...selection, schema]);
 }
 
 /**
@@ -82,7 +85,7 @@ function oneCoreAJob(target: ToolTarget, { jobs }: RestorePlan): ToolTarget {
 async function loadData(load: Load, file: StoredFile, listFile: string): Promise<void> {
   load.target.signal?.throwIfAborted();
   const { plan, target } = load;
-  const args = [...always, ...into(target), "--section=data"];
+  const args = [...common(plan, target), "--section=data"];
   if (plan.tables !== "all") {
     const entries = (await listArchive(target, open(load, file))).filter((entry) => isWanted(entry, tablesOf(plan)));
     if (entries.length === 0) return;
@@ -105,10 +108,6 @@ async function selectEntries(load: Load, archive: StoredFile, scratch: string): 
 
 function tablesOf(plan: RestorePlan) {
   return plan.tables === "all" ? [] : plan.tables;
-}
-
-function into(target: ToolTarget): string[] {
-  return [connectionString(target.database)];
 }
 
 /** The database's name for pg_restore, which takes PGDATABASE for none at all, and a bare name with "=" for more. */

@@ -4,12 +4,13 @@ import type { Clock } from "../lib/time.ts";
 import type { Connection } from "../postgres/connection.ts";
 import type { Programs } from "../postgres/programs.ts";
 import { listDatabases, serverFacts } from "../postgres/server-facts.ts";
-import { withSession } from "../postgres/session.ts";
+import { type Session, withSession } from "../postgres/session.ts";
 import { listBackups } from "../repo/backups.ts";
 import type { Manifest } from "../repo/manifest.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
 import { type RestoreResult, restoreDatabase } from "./database.ts";
 import { planRestore, type RestorePlan, type RestoreRequest } from "./plan.ts";
+import { maintenanceDatabase } from "./swap.ts";
 
 export interface LogicalRestore {
   repository: RepositoryReader;
@@ -29,10 +30,14 @@ export async function prepareRestore(
   restore: LogicalRestore,
 ): Promise<{ plan: RestorePlan; run: () => Promise<RestoreResult> }> {
   const { backup, request, instance, connection, signal, clock } = restore;
-  const facts = await withSession(connection, { signal }, async (session) => ({
+  // The database that the connection names may be the one that is gone.
+  const database = maintenanceDatabase(connection, request.as ?? backup.database ?? "");
+  const facts = await withSession(connection, { database, signal }, async (session) => ({
     server: await serverFacts(session),
     databases: await listDatabases(session),
-    roles: (await session.query<{ name: string }>("SELECT rolname AS name FROM pg_roles")).map(({ name }) => name),
+    roles: await names(session, "SELECT rolname AS name FROM pg_roles"),
+    tablespaces: await names(session, "SELECT spcname AS name FROM pg_tablespace"),
+    extensions: await names(session, "SELECT name FROM pg_available_extensions"),
   }));
   const unique = Math.floor(clock.random() * 0x1_0000_0000)
     .toString(16)
@@ -40,6 +45,10 @@ export async function prepareRestore(
   const plan = planRestore(backup, request, { instance, ...facts }, { now: clock.now(), unique });
   const programs = await restore.programsFor(facts.server.major);
   return { plan, run: () => restoreDatabase(plan, backup, { ...restore, programs }) };
+}
+
+async function names(session: Session, sql: string): Promise<string[]> {
+  return (await session.query<{ name: string }>(sql)).map(({ name }) => name);
 }
 
 /** The newest backup of a database. Fails with `backup-missing`, naming the databases that there are backups of. */

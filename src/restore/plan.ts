@@ -2,7 +2,7 @@ import { PgkitError } from "../lib/errors.ts";
 import { compactTime } from "../lib/time.ts";
 import type { DatabaseEntry, ServerFacts } from "../postgres/server-facts.ts";
 import { storedBytesOf } from "../repo/files.ts";
-import type { Manifest, StoredFile, TableFacts } from "../repo/manifest.ts";
+import type { LogicalFacts, Manifest, StoredFile, TableFacts } from "../repo/manifest.ts";
 
 export interface RestoreRequest {
   /** The name to restore under; that of the backup when absent. */
@@ -25,6 +25,9 @@ export interface TargetFacts {
   databases: readonly DatabaseEntry[];
   /** Names of all roles. */
   roles: readonly string[];
+  tablespaces: readonly string[];
+  /** Names of the extensions that can be created there. */
+  extensions: readonly string[];
 }
 
 /** All that a restore will do; `--dry-run` prints it, and then exactly this is done. */
@@ -40,6 +43,8 @@ export interface RestorePlan {
   copyInto?: string;
   rolesToCreate: string[];
   rolesToUpdate: string[];
+  /** The backup's tablespaces that the target lacks: with any, all goes into the database's own. */
+  missingTablespaces: string[];
   tables: readonly TableFacts[] | "all";
   data: boolean;
   jobs: number;
@@ -54,7 +59,7 @@ const longestName = 63;
 /**
  * What restoring `backup` on the target means. Pure; `unique` keeps the databases of two restores at once apart. Fails
  * before anything is changed: with `refused-overwrite` when the database exists and is not to be replaced, with `usage`
- * when the server is older than the backup's or is a standby.
+ * when the server is older than the backup's or is a standby, with `tool-missing` when it lacks an extension.
  */
 export function planRestore(
   backup: Manifest,
@@ -69,6 +74,7 @@ export function planRestore(
     });
   }
   refuseServer(backup, target);
+  refuseExtensions(backup, logical, target);
   const name = request.as ?? database;
   const copiesTables = request.tables.length > 0 && request.as === undefined;
   if (copiesTables) refuseTables(name, request, target);
@@ -85,6 +91,7 @@ export function planRestore(
     ...(request.replace ? { keptAs: shortened(name, `_before_${stamp}`) } : {}),
     rolesToCreate: logical.roles.filter((role) => !target.roles.includes(role)),
     rolesToUpdate: request.updateRoles ? logical.roles.filter((role) => target.roles.includes(role)) : [],
+    missingTablespaces: (logical.tablespaces ?? []).filter((name) => !target.tablespaces.includes(name)),
     tables,
     data: !request.schemaOnly,
     jobs: request.jobs,
@@ -109,6 +116,16 @@ function refuseServer(backup: Manifest, { server, instance }: TargetFacts): void
       hint: "restore to its primary, by --to-instance or with target_session_attrs=read-write in the URL",
     });
   }
+}
+
+function refuseExtensions({ id }: Manifest, { extensions }: LogicalFacts, target: TargetFacts): void {
+  const missing = extensions.map(({ name }) => name).filter((name) => !target.extensions.includes(name));
+  if (missing.length === 0) return;
+  throw new PgkitError(
+    "tool-missing",
+    `${id} needs extensions that instance ${target.instance} does not have: ${missing.join(", ")}`,
+    { hint: "install their packages on the server, then run this again" },
+  );
 }
 
 function refuseName(name: string, { replace }: RestoreRequest, { databases, instance }: TargetFacts): void {

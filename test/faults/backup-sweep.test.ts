@@ -22,7 +22,7 @@ let wanted = "";
 
 beforeAll(async () => {
   cluster = await startCluster();
-  await makeDatabase(cluster, "app");
+  await makeDatabase(cluster, "app", 2000);
   wanted = await fingerprint(cluster, "app");
 });
 

@@ -54,13 +54,16 @@ export function movableClock(): Clock & { ahead(ms: number): void } {
   };
 }
 
-export const kindsOfFault = ["fail", "lose-reply", "cut", "hang", "gone"] as const;
+export const kindsOfFault = ["fail", "lose-reply", "cut", "cut-late", "hang", "gone"] as const;
 export type KindOfFault = (typeof kindsOfFault)[number];
 
 /** What goes wrong at one call; `gone`: the store fails from then on. */
 export function faultAt(kind: KindOfFault, call: number): Fault {
   if (kind === "gone") return { call, times: 1e9, does: "fail" };
-  return { call, does: kind === "cut" ? { cutAfter: 10 } : kind };
+  if (kind === "cut") return { call, does: { cutAfter: 10 } };
+  // In the middle of an archive, and right at the end of anything smaller.
+  if (kind === "cut-late") return { call, does: { cutAfter: 30_000 } };
+  return { call, does: kind };
 }
 
 export interface Swept {
