@@ -97,7 +97,7 @@ async function dumpParts(
   tables: readonly TableEntry[],
   targets: readonly Target[],
 ): Promise<Map<TableEntry, number>> {
-  const parts = planParts({ tables, jobs: dump.jobs, wholeBelowBytes: dump.wholeBelowBytes });
+  const parts = planParts({ ...dump, tables });
   const [exported] = await session.query<{ snapshot: string }>("SELECT pg_export_snapshot() AS snapshot");
   const snapshot = exported?.snapshot ?? "";
   if (parts.length > 1) await lockTables(session, tables);
@@ -199,13 +199,14 @@ async function countTables(
 }
 
 function logicalFacts(
-  { tablespace: _, subscriptions: __, ...facts }: DatabaseFacts,
+  { tablespace: _, subscriptions: __, tablespaces, ...facts }: DatabaseFacts,
   roles: RoleDump,
   tables: readonly TableEntry[],
   counted: Map<TableEntry, number>,
 ): LogicalFacts {
   return {
     ...facts,
+    ...(tablespaces.length === 0 ? {} : { tablespaces }),
     roles: roles.names,
     passwordsIncluded: roles.passwordsIncluded,
     tables: tables.map((table) => {

@@ -18,6 +18,8 @@ export interface PartsRequest {
   jobs: number;
   /** A database whose tables hold less than this is one archive. */
   wholeBelowBytes: number;
+  /** The database's, which is that of pg_dump's arguments, too. */
+  encoding: string;
 }
 
 /** More tables than this in one pg_dump make its arguments, and the query it sends for them, long. */
@@ -28,11 +30,13 @@ const mostTablesAPart = 250;
  * biggest first. A table is never cut: pg_dump cannot, and a COPY of our own with the rows split by ctid was measured to
  * be slower, since on two cores what counts is the work in all, and pg_dump's own zstd is the cheapest way there is.
  */
-export function planParts({ tables, jobs, wholeBelowBytes }: PartsRequest): DumpPart[] {
+export function planParts({ tables, jobs, wholeBelowBytes, encoding }: PartsRequest): DumpPart[] {
   const ordinary = tables.filter((table) => table.kind === "r" && !table.ofExtension);
   const totalBytes = ordinary.reduce((sum, table) => sum + table.bytes, 0);
   if (jobs < 2 || totalBytes < wholeBelowBytes) return [{ role: "archive" }];
-  const bins = pack(ordinary, totalBytes / (4 * jobs), 4 * jobs - 1);
+  // Our arguments are UTF-8: of another encoding, only names of ASCII can be told to pg_dump.
+  const nameable = encoding === "UTF8" ? ordinary : ordinary.filter(({ schema, name }) => isAscii(schema + name));
+  const bins = pack(nameable, totalBytes / (4 * jobs), 4 * jobs - 1);
   const taken = bins.flatMap((bin) => bin.tables);
   const parts: DumpPart[] = bins.map((bin) => ({ role: "data", tables: bin.tables }));
   return [...parts, { role: "data", except: taken }, { role: "schema" }];
@@ -63,6 +67,11 @@ function pack(tables: readonly TableEntry[], binBytes: number, mostBins: number)
     }
   }
   return bins;
+}
+
+/** True for what is the same in every encoding of a database. */
+export function isAscii(text: string): boolean {
+  return [...text].every((character) => character < "\u0080");
 }
 
 /** Inside double quotes all is literal in pg_dump's patterns, but for the quote itself. */

@@ -18,6 +18,8 @@ export interface DatabaseFacts {
   /** -1: no limit. */
   connectionLimit: number;
   tablespace: string;
+  /** Those that are named for single tables or indexes. */
+  tablespaces: string[];
   /** Bytes on the server's disk. */
   sizeBytes: number;
   extensions: { name: string; version: string; schema: string }[];
@@ -37,6 +39,8 @@ export async function databaseFacts(session: Session): Promise<DatabaseFacts> {
          'locale', coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale'),
          'icuRules', to_jsonb(d)->>'daticurules', 'collationVersion', d.datcollversion)),
        'connectionLimit', d.datconnlimit, 'tablespace', t.spcname, 'sizeBytes', pg_database_size(d.oid),
+       'tablespaces', (SELECT coalesce(json_agg(DISTINCT s.spcname), '[]') FROM pg_class c
+         JOIN pg_tablespace s ON s.oid = c.reltablespace WHERE c.oid >= 16384),
        'extensions', (SELECT coalesce(json_agg(json_build_object('name', extname, 'version', extversion,
            'schema', nspname) ORDER BY extname), '[]')
          FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace),

@@ -47,9 +47,9 @@ export async function toolInput(
   program: string,
   args: readonly string[],
   input: Bytes,
-  { mayStopReading = false }: { mayStopReading?: boolean } = {},
+  { mayStopReading = false, encoding = "utf8" }: { mayStopReading?: boolean; encoding?: "utf8" | "latin1" } = {},
 ): Promise<string> {
-  const subprocess = start(target, program, args, "pipe");
+  const subprocess = start(target, program, args, "pipe", encoding);
   const source = killingOnFailure(input, () => subprocess.kill("SIGKILL"));
   const fed = pipeline(readable(source), subprocess.stdin as Writable).then(
     () => undefined,
@@ -70,7 +70,13 @@ export async function runTool(target: ToolTarget, program: string, args: readonl
   return exit;
 }
 
-function start(target: ToolTarget, program: string, args: readonly string[], stdin: "ignore" | "pipe") {
+function start(
+  target: ToolTarget,
+  program: string,
+  args: readonly string[],
+  stdin: "ignore" | "pipe",
+  encoding: "utf8" | "latin1" = "utf8",
+) {
   const { programs, connection, database, applicationName = "pgkit", settings = {}, signal } = target;
   const environment = libpqEnvironment(connection, database, applicationName);
   const options = Object.entries(settings).map(([name, value]) => `-c ${name}=${value}`);
@@ -82,7 +88,7 @@ function start(target: ToolTarget, program: string, args: readonly string[], std
     stdout: "pipe",
     stderr: "pipe",
     stripFinalNewline: false,
-    encoding: "utf8",
+    encoding,
     buffer: { stdout: stdin === "pipe" || program === "psql", stderr: true },
     maxBuffer: { stderr: 1024 * 1024, stdout: 64 * 1024 * 1024 },
     ...(signal === undefined ? {} : { cancelSignal: signal }),

@@ -61,6 +61,8 @@ const Logical = v.object({
     collationVersion: v.optional(v.string()),
   }),
   connectionLimit: v.number(),
+  /** Tablespaces that single tables or indexes are in; absent where there are none. */
+  tablespaces: v.optional(v.array(v.string())),
   /** Bytes on the server's disk. */
   sizeBytes: Count,
   extensions: v.array(v.object({ name: v.string(), version: v.string(), schema: v.string() })),

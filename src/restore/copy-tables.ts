@@ -43,15 +43,16 @@ export async function copyTables(
       if (failure !== undefined) failures.push(failure);
     }
   });
-  return [...failures, ...(await addForeignKeys({ connection, database: live }, postData, tables))];
+  const script = { script: postData, encoding: backup.logical?.encoding ?? "UTF8" };
+  return [...failures, ...(await addForeignKeys({ connection, database: live }, script, tables))];
 }
 
 async function postDataOf(
   target: ToolTarget,
   { backup, repository }: { backup: Manifest; repository: RepositoryReader },
-): Promise<string> {
+): Promise<Buffer> {
   const schema = backup.files.find((file) => file.role === "schema" || file.role === "archive");
-  if (schema === undefined) return "";
+  if (schema === undefined) return Buffer.alloc(0);
   return readPostData(target, readFile(repository, schema, { signal: target.signal }));
 }
 

@@ -4,12 +4,14 @@ import { type Session, withSession } from "../postgres/session.ts";
 import { sqlStateOf } from "../postgres/session-errors.ts";
 import { type ToolTarget, toolInput } from "../postgres/tools.ts";
 
-/** The SQL of an archive that comes after its data, foreign keys and all. */
-export async function readPostData(target: ToolTarget, schemaArchive: Bytes): Promise<string> {
-  return toolInput(target, "pg_restore", ["--section=post-data", "--file=-"], schemaArchive, {
+/** The SQL of an archive that comes after its data, foreign keys and all, in the encoding of its database. */
+export async function readPostData(target: ToolTarget, schemaArchive: Bytes): Promise<Buffer> {
+  const text = await toolInput(target, "pg_restore", ["--section=post-data", "--file=-"], schemaArchive, {
     // All that it prints is in the table of contents, at the front.
     mayStopReading: true,
+    encoding: "latin1",
   });
+  return Buffer.from(text, "latin1");
 }
 
 /**
@@ -18,19 +20,26 @@ export async function readPostData(target: ToolTarget, schemaArchive: Bytes): Pr
  */
 export async function addForeignKeys(
   { connection, database, signal }: Pick<ToolTarget, "connection" | "database" | "signal">,
-  script: string,
+  { script, encoding }: { script: Buffer; encoding: string },
   tables: readonly { schema: string; name: string }[],
 ): Promise<string[]> {
   return withSession(connection, { database, signal }, async (session) => {
+    const text = encoding === "UTF8" ? script.toString("utf8") : await decoded(session, script, encoding);
     const names = await qualifiedNames(session, tables);
     const failures: string[] = [];
-    for (const [statement, table = "", referenced = ""] of script.matchAll(foreignKey)) {
+    for (const [statement, table = "", referenced = ""] of text.matchAll(foreignKey)) {
       if (!names.includes(table) && !names.includes(referenced)) continue;
       const failure = await tryToAdd(session, statement);
       if (failure !== undefined) failures.push(failure);
     }
     return failures;
   });
+}
+
+/** The server knows all encodings that a database can have. */
+async function decoded(session: Session, bytes: Buffer, encoding: string): Promise<string> {
+  const [row] = await session.query<{ text: string }>("SELECT convert_from($1::bytea, $2) AS text", [bytes, encoding]);
+  return row?.text ?? "";
 }
 
 /** A name as pg_dump writes it: plain, or in double quotes with anything in it. */

@@ -107,9 +107,10 @@ async function launch(parts: Parts): Promise<Cluster> {
   const [superuser, host, port] = ["postgres", "127.0.0.1", server.port];
   const url = (database = "postgres") =>
     `postgresql://${superuser}:${password}@${host}:${port}/${encodeURIComponent(database)}`;
-  const program = async (name: string, args: string[], database = "postgres") => {
+  const utf8 = { PGCLIENTENCODING: "UTF8" };
+  const program = async (name: string, args: string[], database = "postgres", more: Record<string, string> = {}) => {
     const login = { PGHOST: host, PGPORT: `${port}`, PGUSER: superuser, PGPASSWORD: password, PGDATABASE: database };
-    const env = { ...process.env, LC_ALL: "C.UTF-8", ...login };
+    const env = { ...process.env, LC_ALL: "C.UTF-8", ...login, ...more };
     return (await run(join(binDir, name), args, { env, maxBuffer: 2 ** 28 })).stdout;
   };
   return {
@@ -121,9 +122,9 @@ async function launch(parts: Parts): Promise<Cluster> {
       return server.pid;
     },
     psql: async (sql, database) =>
-      (await program("psql", ["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql], database)).trimEnd(),
+      (await program("psql", ["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql], database, utf8)).trimEnd(),
     connect: async (database) => {
-      const client = new pg.Client({ connectionString: url(database) });
+      const client = new pg.Client({ host, port, user: superuser, password, database: database ?? "postgres" });
       await client.connect();
       return client;
     },

@@ -18,7 +18,8 @@ export interface Description {
 
 export async function describeDatabase(cluster: Cluster, database: string): Promise<Description> {
   // The database may have a timeout of its own.
-  const client = new pg.Client({ connectionString: cluster.url(database), options: "-c statement_timeout=0" });
+  const { host, port, superuser: user, password } = cluster;
+  const client = new pg.Client({ host, port, user, password, database, options: "-c statement_timeout=0" });
   await client.connect();
   try {
     await client.query("SET search_path = pg_catalog; SET bytea_output = 'hex'");
@@ -66,7 +67,7 @@ async function rowsOf(client: pg.Client): Promise<Record<string, string>> {
   for (const { name } of tables) {
     const [found] = await select<{ content: string }>(
       client,
-      `SELECT CASE WHEN count(*) < 50 THEN coalesce(string_agg(r, E'\\n' ORDER BY r COLLATE "C"), '')
+      `SELECT CASE WHEN count(*) < 50 AND getdatabaseencoding() = 'UTF8' THEN coalesce(string_agg(r, E'\\n' ORDER BY r COLLATE "C"), '')
          ELSE count(*) || ' rows ' || md5(string_agg(md5(r), '' ORDER BY r COLLATE "C")) END AS content
        FROM (SELECT t::text AS r FROM ONLY ${name} t) AS all_rows`,
     );
