@@ -41,7 +41,7 @@ test.each(kindsOfFault)(
     expect(untouched.calls).toBeGreaterThan(40);
     const calls = Array.from({ length: untouched.calls }, (_, index) => index + 1);
     const outcomes = await Promise.all(calls.map((call) => attempt({ kind, call })));
-    expect(outcomes.filter(({ status }) => status !== 0).length).toBeGreaterThan(10);
+    expect(outcomes.filter(({ status }) => status !== 0).length).toBeGreaterThan(5);
   },
   120_000,
 );
