@@ -58,7 +58,7 @@ export function parseConnection(url: string, password: Secret | undefined): Conn
   const name = user ?? decode(userInfo.split(":")[0] ?? "");
   if (name === "") throw invalid("it names no user");
   return {
-    hosts: parseHosts(host ?? hostList, port),
+    hosts: parseHosts(hostList, host, port),
     user: name,
     password,
     database: dbname ?? (decode(path) || name),
@@ -95,15 +95,25 @@ export function addressOf({ hosts }: Connection): string {
   return hosts.map(({ host, port }) => `${host}:${port}`).join(",");
 }
 
-function parseHosts(list: string, ports: string | undefined): Connection["hosts"] {
-  const hosts = list === "" ? ["localhost"] : list.split(",");
-  const portList = ports?.split(",");
-  return hosts.map((entry, index) => {
-    const [, bracketed, plain = entry, port] = /^(?:\[([^\]]*)\]|([^:]*))(?::(\d+))?$/.exec(entry) ?? [];
-    const number = Number(portList?.[index] ?? portList?.[0] ?? port ?? 5432);
-    if (!Number.isInteger(number) || number < 1 || number > 65_535) throw invalid(`the port in "${entry}" is not one`);
-    return { host: bracketed ?? decode(plain), port: number };
-  });
+/** As libpq reads them: `host=` and `port=` of the query stand over the address, each for itself. */
+function parseHosts(address: string, hosts: string | undefined, ports: string | undefined): Connection["hosts"] {
+  const authority = address.split(",").map(parseAddress);
+  const portList = (ports?.split(",") ?? authority.map((entry) => entry.port ?? "5432")).map(parsePort);
+  return (hosts?.split(",") ?? authority.map((entry) => entry.host)).map((host, index) => ({
+    host: host === "" ? "localhost" : host,
+    port: portList[index] ?? portList[0] ?? 5432,
+  }));
+}
+
+function parseAddress(entry: string): { host: string; port: string | undefined } {
+  const [, bracketed, plain = "", port] = /^(?:\[([^\]]*)\]|([^:]*))(?::(.*))?$/.exec(entry) ?? [];
+  return { host: bracketed ?? decode(plain), port: port === "" ? undefined : port };
+}
+
+function parsePort(text: string): number {
+  const number = /^\d+$/.test(text) ? Number(text) : 0;
+  if (number < 1 || number > 65_535) throw invalid(`"${text}" is not a port`);
+  return number;
 }
 
 function decode(text: string): string {

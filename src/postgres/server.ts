@@ -114,10 +114,10 @@ function spawn(options: StartServerOptions, args: string[]) {
     cleanup: false,
     reject: false,
   });
-  if (outlives) child.unref();
+  if (outlives) child.nodeChildProcess.unref();
   // EPIPE: nobody reads any more, which is as good.
   child.stdin?.on("error", () => undefined);
-  child.once("exit", () => child.stdin?.end("ended\n"));
+  child.nodeChildProcess.once("exit", () => child.stdin?.end("ended\n"));
   return child;
 }
 

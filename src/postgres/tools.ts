@@ -59,7 +59,7 @@ export async function toolInput(
   // The source's own failure says more than the program's death by our hand; EPIPE says less than its last words.
   if (feedError !== undefined && !isBrokenPipe(feedError)) throw feedError;
   if (exit instanceof Error) throw toolError(exit, target, program);
-  if (feedError !== undefined && !mayStopReading) throw toolError(feedError, target, program);
+  if (feedError !== undefined && !mayStopReading) throw stoppedReading(target, program);
   return exit;
 }
 
@@ -121,7 +121,15 @@ async function* killingOnFailure(source: Bytes, kill: () => void): AsyncGenerato
 
 function isBrokenPipe(error: unknown): boolean {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
-  return code === "EPIPE" || code === "ERR_STREAM_PREMATURE_CLOSE" || code === "ECONNRESET";
+  // ECANCELED: a write that was under way when the program ended and the pipe was closed.
+  return ["EPIPE", "ERR_STREAM_PREMATURE_CLOSE", "ECONNRESET", "ECANCELED"].includes(String(code));
+}
+
+function stoppedReading({ connection, database }: ToolTarget, program: string): PgkitError {
+  const message = `${program} for database ${database} on ${addressOf(connection)} ended before it had read all its input`;
+  return new PgkitError("tool-failed", message, {
+    hint: "run it again; if it stays, pgkit verify tells whether the backup is whole",
+  });
 }
 
 /** A program's failure, by its last words: execa's own message would repeat its arguments. */
