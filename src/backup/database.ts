@@ -102,12 +102,13 @@ async function dumpParts(
   const snapshot = exported?.snapshot ?? "";
   if (parts.length > 1) await lockTables(session, tables);
   const stop = new AbortController();
-  const signal = AbortSignal.any([dump.signal, stop.signal]);
+  const signal = AbortSignal.any([dump.signal, stop.signal, session.lost]);
   const limit = pLimit(dump.jobs);
   const work = parts.map((part, index) => limit(() => dumpPart({ ...dump, signal }, snapshot, part, index, targets)));
   const counting = countTables(dump, session, tables);
   for (const each of [...work, counting]) each.catch((error: unknown) => stop.abort(error));
   await Promise.allSettled(work);
+  // What was first; a part that was ended says the same as what ended it.
   if (stop.signal.aborted) throw stop.signal.reason;
   return counting;
 }

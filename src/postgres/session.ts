@@ -8,6 +8,8 @@ import { isServerError, postgresError, saysNoTls } from "./session-errors.ts";
 /** One connection to one database. Close it; it is one of the few that the server has. */
 export interface Session {
   readonly database: string;
+  /** Aborted, with why, when the connection is lost; also between two queries. */
+  readonly lost: AbortSignal;
   /** The rows of one statement. Fails with `postgres-failed`, `postgres-denied` or `postgres-unreachable`. */
   query<Row>(sql: string, values?: readonly unknown[]): Promise<Row[]>;
   close(): Promise<void>;
@@ -32,14 +34,14 @@ export async function openSession(connection: Connection, options: SessionOption
   signal?.throwIfAborted();
   const client = await connectToAny(connection, database, applicationName);
   const where = `database ${database} on ${addressOf(connection)}`;
-  let lost: Error | undefined;
+  const lost = new AbortController();
   // A connection that dies between two queries is reported by the next one; without a listener it would end the process.
   client.on("error", (error) => {
-    lost = error;
+    lost.abort(postgresError(error, where));
   });
   const query = async <Row>(sql: string, values: readonly unknown[] = []): Promise<Row[]> => {
     signal?.throwIfAborted();
-    if (lost !== undefined) throw postgresError(lost, where);
+    lost.signal.throwIfAborted();
     try {
       return (await client.query(sql, [...values])).rows as Row[];
     } catch (cause) {
@@ -65,7 +67,7 @@ export async function openSession(connection: Connection, options: SessionOption
     await close();
     throw error;
   });
-  return { database, query, close };
+  return { database, lost: lost.signal, query, close };
 }
 
 /** Runs `use` with a session and closes it, whatever happens. */
