@@ -54,7 +54,10 @@ async function readIdentities(path: string | undefined, { vault }: ContextInput)
     });
   }
   const text = await readFile(path, "utf8").catch((cause: NodeJS.ErrnoException) => {
-    throw new PgkitError("identity-required", `the age identity file ${path} cannot be read: ${cause.code}`, { cause });
+    throw new PgkitError("identity-required", `the age identity file ${path} cannot be read: ${cause.code}`, {
+      hint: "is the path in encryption.identityFile right, and may the user that pgkit runs as read it?",
+      cause,
+    });
   });
   const lines = text.split(/\r?\n/).map((line) => line.trim());
   const identities = lines.filter((line) => line.startsWith("AGE-SECRET-KEY-"));

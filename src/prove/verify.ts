@@ -3,7 +3,7 @@ import type { Report } from "../lib/report.ts";
 import type { Clock } from "../lib/time.ts";
 import type { Programs } from "../postgres/programs.ts";
 import { withScratchServer } from "../postgres/scratch-server.ts";
-import { readFile, readVolumes } from "../repo/files.ts";
+import { checkStored, readFile } from "../repo/files.ts";
 import type { Manifest, StoredFile } from "../repo/manifest.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
 import { prepareRestore } from "../restore/logical.ts";
@@ -22,8 +22,8 @@ export interface Verification {
 
 /**
  * Reads back every stored byte of a backup and checks it against the manifest, decoded too where that can be done here.
- * Gives what is wrong, one sentence each; empty when the backup is whole. A store that does not answer is an error of
- * the run, not a problem of the backup.
+ * Gives what is wrong, one sentence each; empty when the backup is whole. A store that does not answer, and an identity
+ * that does not open what is whole, is an error of the run, not a problem of the backup.
  */
 export async function verifyBackup(verification: Verification): Promise<string[]> {
   const { backup, deep, report, clock } = verification;
@@ -57,14 +57,14 @@ async function verifyFile(verification: Verification, file: StoredFile): Promise
       });
       return verifyStored(verification, file);
     }
-    if (isPgkitError(error, "object-corrupt", "object-missing", "identity-wrong")) return error.message;
+    if (isPgkitError(error, "object-corrupt", "object-missing")) return error.message;
     throw error;
   }
 }
 
 async function verifyStored({ repository, signal }: Verification, file: StoredFile): Promise<string | undefined> {
   try {
-    for await (const _ of readVolumes(repository, file, { signal }));
+    await checkStored(repository, file, { signal });
     return undefined;
   } catch (error) {
     if (isPgkitError(error, "object-corrupt", "object-missing")) return error.message;

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
-import { PgkitError } from "../lib/errors.ts";
+import { isPgkitError, PgkitError } from "../lib/errors.ts";
 import { type Bytes, collect, readable, type Tally, tallied } from "../lib/streams.ts";
-import type { ObjectStore, SignalOption } from "../store/store.ts";
+import type { ObjectBody, ObjectReader, ObjectStore, SignalOption } from "../store/store.ts";
 import { ageMagic } from "./age.ts";
 import { decode, type Encoding, encode } from "./encoding.ts";
 import { volumeKey } from "./layout.ts";
@@ -57,7 +57,13 @@ export async function* readFile(
   const where = `${file.volumes[0]?.key ?? file.name} in ${repository.where}`;
   const stored = readVolumes(repository, file, options);
   const plain = tallied(decode(stored, file.encoding, repository.identities, where));
-  yield* plain.stream;
+  try {
+    yield* plain.stream;
+  } catch (error) {
+    // A changed header looks like one for other recipients, so that what is stored has to be looked at first.
+    if (isPgkitError(error, "identity-wrong")) await checkStored(repository, file, options);
+    throw error;
+  }
   const { bytes, sha256 } = plain.tally();
   if (bytes === file.plainBytes && sha256 === file.plainSha256) return;
   throw damaged(where, `it decodes to ${bytes} bytes of sha256 ${sha256}`, `${file.plainBytes} of ${file.plainSha256}`);
@@ -70,9 +76,30 @@ export async function* readVolumes(
   options: SignalOption = {},
 ): AsyncGenerator<Uint8Array> {
   for (const { key, storedBytes, sha256 } of file.volumes) {
-    const volume = tallied(await store.get(key, options));
+    const volume = tallied(await getVolume(store, key, options));
     yield* volume.stream;
     compare(volume.tally(), { bytes: storedBytes, sha256 }, `${key} in ${where}`);
+  }
+}
+
+/** Reads all stored bytes of a file. Fails with `object-corrupt` or `object-missing` where they are not those written. */
+export async function checkStored(
+  repository: RepositoryReader,
+  file: StoredFile,
+  options: SignalOption = {},
+): Promise<void> {
+  for await (const _ of readVolumes(repository, file, options));
+}
+
+async function getVolume(store: ObjectReader, key: string, options: SignalOption): Promise<ObjectBody> {
+  try {
+    return await store.get(key, options);
+  } catch (cause) {
+    if (!isPgkitError(cause, "object-missing")) throw cause;
+    throw new PgkitError("object-missing", `${key} is missing in ${store.where}, and its backup needs it`, {
+      hint: "restore from another backup; pgkit verify tells which are whole",
+      cause,
+    });
   }
 }
 

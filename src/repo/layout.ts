@@ -86,6 +86,18 @@ export function auditKey(time: Date, unique: string): string {
  * have any name, so what a key may not hold becomes `_`; the manifest holds the exact name.
  */
 export function backupId(subject: string, time: Date, unique: string): string {
+  return `${slugOf(subject)}-${compactTime(time)}-${unique}`;
+}
+
+/** True when a backup of `subject` that started after `time`, or at any time, could have this id. */
+export function mayBeLater(id: string, subject: string, time: Date | undefined): boolean {
+  const start = `${slugOf(subject)}-`;
+  const [, stamp] = /^(\d{8}T\d{6}Z)-[^-]*$/.exec(id.slice(start.length)) ?? [];
+  if (!id.startsWith(start) || stamp === undefined) return false;
+  return time === undefined || stamp > compactTime(time);
+}
+
+function slugOf(subject: string): string {
   const slug = subject.replaceAll(/[^A-Za-z0-9_.-]/g, "_").slice(0, 40);
-  return `${slug.replace(/^[.-]+/, "_") || "_"}-${compactTime(time)}-${unique}`;
+  return slug.replace(/^[.-]+/, "_") || "_";
 }

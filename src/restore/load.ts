@@ -2,12 +2,12 @@ import { mkdtemp, rm, writeFile as writeLocalFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pLimit from "p-limit";
-import { PgkitError } from "../lib/errors.ts";
+import { isPgkitError, PgkitError } from "../lib/errors.ts";
 import { runTool, type ToolTarget, toolInput } from "../postgres/tools.ts";
-import { readFile } from "../repo/files.ts";
+import { checkStored, readFile } from "../repo/files.ts";
 import type { StoredFile } from "../repo/manifest.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
-import { isForeignKey, isWanted, listArchive, useList } from "./archive-list.ts";
+import { type ArchiveEntry, isForeignKey, isWanted, listArchive, useList } from "./archive-list.ts";
 import type { RestorePlan } from "./plan.ts";
 
 export interface Load {
@@ -51,7 +51,9 @@ async function loadWhole(load: Load, archive: StoredFile, scratch: string): Prom
   const selection = plan.data ? await selectEntries(load, archive, scratch) : ["--schema-only"];
   // Of all that an archive holds pg_restore reads no more than it needs.
   const options = { mayStopReading: selection.length > 0 };
-  await toolInput(target, "pg_restore", [...common(plan, target), ...selection], open(load, archive), options);
+  await blamingDamage(load, archive, () =>
+    toolInput(target, "pg_restore", [...common(plan, target), ...selection], open(load, archive), options),
+  );
 }
 
 async function loadParts(load: Load, scratch: string): Promise<void> {
@@ -87,19 +89,20 @@ async function loadData(load: Load, file: StoredFile, listFile: string): Promise
   const { plan, target } = load;
   const args = [...common(plan, target), "--section=data"];
   if (plan.tables !== "all") {
-    const entries = (await listArchive(target, open(load, file))).filter((entry) => isWanted(entry, tablesOf(plan)));
+    const entries = (await entriesOf(load, file)).filter((entry) => isWanted(entry, tablesOf(plan)));
     if (entries.length === 0) return;
     await writeLocalFile(listFile, useList(entries));
     args.push(`--use-list=${listFile}`);
   }
-  await toolInput(target, "pg_restore", args, open(load, file), { mayStopReading: plan.tables !== "all" });
+  const options = { mayStopReading: plan.tables !== "all" };
+  await blamingDamage(load, file, () => toolInput(target, "pg_restore", args, open(load, file), options));
 }
 
 /** With single tables: all entries but the other tables' rows and the foreign keys, which would point at nothing. */
 async function selectEntries(load: Load, archive: StoredFile, scratch: string): Promise<string[]> {
-  const { plan, target } = load;
+  const { plan } = load;
   if (plan.tables === "all") return [];
-  const entries = await listArchive(target, open(load, archive));
+  const entries = await entriesOf(load, archive);
   const wanted = entries.filter((entry) => !isForeignKey(entry) && isWanted(entry, tablesOf(plan)));
   const listFile = join(scratch, "entries.list");
   await writeLocalFile(listFile, useList(wanted));
@@ -121,6 +124,24 @@ function fileOf(plan: RestorePlan, role: StoredFile["role"]): StoredFile {
   throw new PgkitError("manifest-corrupt", `backup ${plan.backup} has no file of role ${role}`, {
     hint: "run pgkit verify on it, and restore from another backup",
   });
+}
+
+async function entriesOf(load: Load, file: StoredFile): Promise<ArchiveEntry[]> {
+  return blamingDamage(load, file, () => listArchive(load.target, open(load, file)));
+}
+
+/** What pg_restore makes of a damaged archive depends on the byte; the damage itself shows only when all was read. */
+async function blamingDamage<Result>(
+  { repository, target }: Load,
+  file: StoredFile,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  try {
+    return await work();
+  } catch (error) {
+    if (isPgkitError(error, "tool-failed")) await checkStored(repository, file, { signal: target.signal });
+    throw error;
+  }
 }
 
 async function* open(load: Load, file: StoredFile): AsyncGenerator<Uint8Array> {

@@ -6,6 +6,7 @@ import type { Programs } from "../postgres/programs.ts";
 import { listDatabases, serverFacts } from "../postgres/server-facts.ts";
 import { type Session, withSession } from "../postgres/session.ts";
 import { listBackups } from "../repo/backups.ts";
+import { mayBeLater } from "../repo/layout.ts";
 import type { Manifest } from "../repo/manifest.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
 import { type RestoreResult, restoreDatabase } from "./database.ts";
@@ -51,14 +52,23 @@ async function names(session: Session, sql: string): Promise<string[]> {
   return (await session.query<{ name: string }>(sql)).map(({ name }) => name);
 }
 
-/** The newest backup of a database. Fails with `backup-missing`, naming the databases that there are backups of. */
+/**
+ * The newest backup of a database. Fails with `backup-missing`, naming the databases that there are backups of, and where
+ * a newer one has a manifest that cannot be read: an older one is restored only when it is asked for.
+ */
 export async function newestBackup(
   repository: RepositoryReader,
   { instance, database, signal }: { instance: string; database: string; signal: AbortSignal },
 ): Promise<Manifest> {
-  const { backups } = await listBackups(repository, { instance, signal });
+  const { backups, unreadable } = await listBackups(repository, { instance, signal });
   const logical = backups.filter((backup) => backup.kind === "logical");
   const newest = logical.findLast((backup) => backup.database === database);
+  const startedAt = newest && new Date(newest.startedAt);
+  const newer = unreadable.findLast(({ id }) => mayBeLater(id, database, startedAt))?.error;
+  if (newer !== undefined) {
+    const hint = newest === undefined ? newer.hint : `restore the one before it by --backup ${newest.id}`;
+    throw new PgkitError(newer.code, newer.message, { ...(hint === undefined ? {} : { hint }), cause: newer });
+  }
   if (newest !== undefined) return newest;
   const known = [...new Set(logical.map((backup) => backup.database))].join(", ") || "none";
   const message = `there is no backup of database ${database} of instance ${instance} in ${repository.where}`;

@@ -34,8 +34,10 @@ export const pruneCommand: Command = {
         });
       }
     }
+    const [first] = failed;
+    if (first !== undefined && context.config.repositories.length === 1) throw first.error;
     if (context.out.json || !flags.dryRun) showResults(context, planned, flags);
-    return statusOf(context, planned, failed);
+    return statusOf(planned, failed);
   },
 };
 
@@ -127,11 +129,10 @@ function showResults({ out }: CommandContext, planned: readonly Planned[], { dry
   });
 }
 
-function statusOf({ config }: CommandContext, planned: readonly Planned[], failed: readonly Failed[]): number {
+function statusOf(planned: readonly Planned[], failed: readonly Failed[]): number {
   const refused = planned.flatMap(({ result }) => result?.refused ?? []);
   const [first] = failed;
   if (first === undefined && refused.length === 0) return 0;
-  if (first !== undefined && config.repositories.length === 1) throw first.error;
   const parts = [
     ...failed.map(({ repository, error }) => `${repository}: ${error.message}`),
     ...refused.map(({ instance, id, error }) => `${instance}/${id}: ${error.message}`),
