@@ -2,22 +2,16 @@ import pLimit from "p-limit";
 import { fanOut } from "../lib/fan-out.ts";
 import type { Report } from "../lib/report.ts";
 import type { Connection } from "../postgres/connection.ts";
-import {
-  countRows,
-  type DatabaseFacts,
-  databaseFacts,
-  listTables,
-  type TableEntry,
-} from "../postgres/database-facts.ts";
+import { countRows, type DatabaseFacts, type TableEntry } from "../postgres/database-facts.ts";
 import { createScript, settingsScript } from "../postgres/database-scripts.ts";
 import type { Programs } from "../postgres/programs.ts";
-import { identifier } from "../postgres/quote.ts";
 import { dumpRoles, type RoleDump } from "../postgres/roles.ts";
 import type { ServerFacts } from "../postgres/server-facts.ts";
 import { type Session, withSession } from "../postgres/session.ts";
 import { toolOutput } from "../postgres/tools.ts";
 import type { LogicalFacts } from "../repo/manifest.ts";
 import { type DumpPart, partArguments, planParts } from "./parts.ts";
+import { lockWaitMs, takeSnapshot } from "./snapshot.ts";
 import { isAlive, storeFile, type Target } from "./target.ts";
 
 export interface DatabaseDump {
@@ -38,22 +32,14 @@ export interface DatabaseDump {
 }
 
 /**
- * How long a part of a big database waits for a lock. DDL that came after the snapshot waits for ours, and behind it all
- * who use the table: better this backup fails than they wait for its end.
- */
-const lockWaitMs = 60_000;
-
-/**
  * Dumps one database into every target that is alive, all of it in one snapshot, with nothing on a local disk. Gives
  * what the manifest says of it. Fails when PostgreSQL does; a store's failure is in its target.
  */
 export async function dumpDatabase(dump: DatabaseDump, targets: readonly Target[]): Promise<LogicalFacts> {
   const { connection, database, signal } = dump;
   return withSession(connection, { database, signal }, async (session) => {
-    await session.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-    const facts = await databaseFacts(session);
+    const { facts, tables } = await takeSnapshot(session);
     if (facts.subscriptions > 0 && !dump.server.superuser) warnOfSubscriptions(dump, facts.subscriptions);
-    const tables = await listTables(session);
     const roles = await dumpRoles(session);
     await storeText(targets, "roles", roles.script);
     await storeText(targets, "database", createScript(database, facts));
@@ -100,7 +86,6 @@ async function dumpParts(
   const parts = planParts({ ...dump, tables });
   const [exported] = await session.query<{ snapshot: string }>("SELECT pg_export_snapshot() AS snapshot");
   const snapshot = exported?.snapshot ?? "";
-  if (parts.length > 1) await lockTables(session, tables);
   const stop = new AbortController();
   const signal = AbortSignal.any([dump.signal, stop.signal, session.lost]);
   const limit = pLimit(dump.jobs);
@@ -113,21 +98,6 @@ async function dumpParts(
   return counting;
 }
 
-/**
- * Between the snapshot and the moment when a late part locks its tables, DDL could change them; a lock held from the
- * start keeps it out. pg_dump -j does the same.
- */
-async function lockTables(session: Session, tables: readonly TableEntry[]): Promise<void> {
-  await session.query(`SET LOCAL lock_timeout = ${lockWaitMs}`);
-  const lockable = tables.filter((table) => table.kind === "r" && !table.ofExtension);
-  for (let first = 0; first < lockable.length; first += 500) {
-    const names = lockable
-      .slice(first, first + 500)
-      .map(({ schema, name }) => `${identifier(schema)}.${identifier(name)}`);
-    await session.query(`LOCK TABLE ONLY ${names.join(", ONLY ")} IN ACCESS SHARE MODE`);
-  }
-}
-
 async function dumpPart(
   dump: EncodedDump,
   snapshot: string,
@@ -138,8 +108,8 @@ async function dumpPart(
   const alive = targets.filter(isAlive);
   if (alive.length === 0) return;
   const { programs, connection, database, signal } = dump;
-  const args = [...dumpArguments(dump, alive), `--snapshot=${snapshot}`, ...partArguments(part)];
-  if (part.role !== "archive") args.push(`--lock-wait-timeout=${lockWaitMs}`);
+  const locks = `--lock-wait-timeout=${lockWaitMs}`;
+  const args = [...dumpArguments(dump, alive), `--snapshot=${snapshot}`, locks, ...partArguments(part)];
   const source = toolOutput({ programs, connection, database, signal }, "pg_dump", args);
   const name = part.role === "data" ? `data-${String(index + 1).padStart(3, "0")}.dump` : `${part.role}.dump`;
   const file = { name, role: part.role, compressed: compressesItself(programs) };
