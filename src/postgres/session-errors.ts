@@ -32,7 +32,8 @@ function fromServer(error: Error & { code: string; hint?: string }, where: strin
   const code = codeOf(error.code);
   const refused = code === "postgres-denied" || code === "database-missing";
   const message = `${where} ${refused ? "refused" : "answered"}: ${error.message}`;
-  const hint = /pg_hba\.conf/.test(error.message) ? hbaHint : (error.hint ?? serverHints[code]);
+  const own = hintsByMessage.find(([pattern]) => pattern.test(error.message))?.[1];
+  const hint = own ?? error.hint ?? serverHints[code];
   return new PgkitError(code, message, {
     hint: hint ?? "see the server's log",
     cause: error,
@@ -48,7 +49,11 @@ function codeOf(sqlState: string): ErrorCode {
   return "postgres-failed";
 }
 
-const hbaHint = "let this host, user and database in by a line of the server's pg_hba.conf, and reload it";
+const hintsByMessage: readonly [RegExp, string][] = [
+  [/pg_hba\.conf/, "let this host, user and database in by a line of the server's pg_hba.conf, and reload it"],
+  // PostgreSQL's own hint would switch the policies off.
+  [/row-level security/, "give the user BYPASSRLS, or run it as a superuser: a backup must see every row"],
+];
 
 const serverHints: Partial<Record<ErrorCode, string>> = {
   "postgres-denied":

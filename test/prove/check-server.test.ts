@@ -56,7 +56,9 @@ describe("pgkit check of a server's state", () => {
 
   it("names the database that a cut restore left, until its remedy has run", async () => {
     await cluster.psql("CREATE DATABASE app_restoring");
-    await cluster.psql("ALTER DATABASE app_restoring SET pgkit.restoring TO 'app-20261121T020000Z-3f9a'");
+    await cluster.psql(
+      "ALTER DATABASE app_restoring SET application_name TO 'pgkit.restoring=app-20261121T020000Z-3f9a'",
+    );
     const [found] = await find("cut restores");
     expect(found).toMatchObject({ level: "warning", message: expect.stringContaining("app_restoring") });
     await cluster.psql(found?.remedy?.replace(/; the next restore.*$/, "") ?? "");
