@@ -27,7 +27,11 @@ export async function listBackups(
   const prefix = instance === undefined ? manifestPrefix : `${manifestPrefix}${instance}/`;
   for await (const { key } of repository.store.list(prefix, { signal })) {
     const found = manifestIdentity(key);
-    if (found !== undefined) reads.push(limit(() => readInto(list, repository, found, { signal })));
+    if (found === undefined) continue;
+    const read = limit(() => readInto(list, repository, found, { signal }));
+    // Awaited below; one that fails while the list goes on, or after that has failed, must not count as unobserved.
+    read.catch(() => undefined);
+    reads.push(read);
   }
   await Promise.all(reads);
   list.backups.sort((a, b) => a.startedAt.localeCompare(b.startedAt) || a.id.localeCompare(b.id));

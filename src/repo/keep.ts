@@ -29,7 +29,11 @@ export async function readKeeps(repository: RepositoryReader, options: SignalOpt
   const reads: Promise<Keep | undefined>[] = [];
   for await (const { key } of repository.store.list(keepPrefix, options)) {
     const found = keepIdentity(key);
-    if (found !== undefined) reads.push(limit(() => readKeep(repository, found, options)));
+    if (found === undefined) continue;
+    const read = limit(() => readKeep(repository, found, options));
+    // Awaited below; one that fails while the list goes on, or after that has failed, must not count as unobserved.
+    read.catch(() => undefined);
+    reads.push(read);
   }
   return (await Promise.all(reads)).filter((keep) => keep !== undefined);
 }
