@@ -35,22 +35,28 @@ export interface StrayTemp {
 
 /** Temp files, except those of processes of this machine that are still running. */
 export async function strayTemps(root: string, self: Owner): Promise<StrayTemp[]> {
-  const folder = join(root, workFolder);
-  const strays: StrayTemp[] = [];
-  for (const name of (await unlessAbsent(readdir(folder))) ?? []) {
-    const [kind, owner = ""] = name.split(".");
-    const maker = parseOwner(owner);
-    if (kind !== "temp" || maker === undefined || (await stateOf(maker, self)) === "alive") continue;
-    const path = join(folder, name);
-    const found = await unlessAbsent(stat(path));
-    if (found !== undefined) strays.push({ path, modifiedAt: found.mtime });
-  }
-  return strays;
+  return await strays(root, self, (name) => (name.startsWith("temp.") ? name.split(".")[1] : undefined));
 }
 
-/** Removes what killed runs left more than a day before `now`, which is the file system's own time. */
+/** Those of a work folder's files of which `ownerIn` finds an owner in the name, and that one does not run any more. */
+async function strays(root: string, self: Owner, ownerIn: (name: string) => string | undefined): Promise<StrayTemp[]> {
+  const folder = join(root, workFolder);
+  const found: StrayTemp[] = [];
+  for (const name of (await unlessAbsent(readdir(folder))) ?? []) {
+    const maker = parseOwner(ownerIn(name) ?? "");
+    if (maker === undefined || (await stateOf(maker, self)) === "alive") continue;
+    const path = join(folder, name);
+    const info = await unlessAbsent(stat(path));
+    if (info !== undefined) found.push({ path, modifiedAt: info.mtime });
+  }
+  return found;
+}
+
+/** Removes what killed runs left, claims too, more than a day before `now`, which is the file system's own time. */
 export async function sweepTemps(root: string, self: Owner, now: Date): Promise<void> {
-  for (const stray of await strayTemps(root, self)) {
+  // `claim.KEY.OWNER.UNIQUE`: nobody is stopped by a dead one, but only who claims the same key again would remove it.
+  const claims = await strays(root, self, (name) => (name.startsWith("claim.") ? name.split(".")[2] : undefined));
+  for (const stray of [...(await strayTemps(root, self)), ...claims]) {
     if (now.getTime() - stray.modifiedAt.getTime() > dayMs) await unlessAbsent(unlink(stray.path));
   }
 }
