@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import * as nodeModule from "node:module";
+import { setFlagsFromString } from "node:v8";
 
 if (Number.parseInt(process.versions.node, 10) < 24) {
   console.error(
@@ -7,6 +8,8 @@ if (Number.parseInt(process.versions.node, 10) < 24) {
   );
   process.exitCode = 2;
 } else {
+  // pgkit moves bytes and computes little: a small heap held 3.5 GB to S3 at 168 instead of 217 MB, in no more time.
+  setFlagsFromString("--optimize-for-size");
   nodeModule.enableCompileCache();
   const { main } = await import("../dist/pgkit.js");
   process.exitCode = await main(process.argv, process.env);

@@ -13,7 +13,7 @@ import type { ObjectStore, SignalOption, StoreCapabilities } from "./store.ts";
 const defaultPartBytes = 5 * 1024 * 1024;
 const defaultParallelParts = 4;
 /** Part buffers of all uploads together, beyond the first of each. */
-const sharedParts = 6;
+const sharedParts = 3;
 
 /**
  * A container, or what is under a prefix in it. Requests that fail for reasons that pass are repeated by the client; a
