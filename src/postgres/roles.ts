@@ -116,10 +116,7 @@ async function membershipsAmong(session: Session, roles: readonly Role[]): Promi
 function rolesScript(roles: readonly Role[], memberships: readonly Membership[]): string {
   if (roles.length === 0) return "-- The database needs no roles but PostgreSQL's own.\n";
   const names = roles.map((role) => `(${literal(role.name)})`).join(", ");
-  const statements = [
-    ...roles.flatMap(roleStatements),
-    ...memberships.map((membership) => statement([membership.group, membership.member], "any", grant(membership))),
-  ];
+  const statements = [...roles.flatMap(roleStatements), ...memberships.flatMap(membershipStatements)];
   return `-- The roles of one database, for psql: psql -X -v ON_ERROR_STOP=1 -f roles.sql
 -- Roles that exist already are left as they are; -v update_roles=on alters them too.
 \\encoding UTF8
@@ -130,9 +127,10 @@ CREATE TEMPORARY TABLE pgkit_missing ON COMMIT DROP AS
   WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = name);
 SELECT statement FROM (VALUES
   ${statements.map((text, index) => `(${index}, ${text})`).join(",\n  ")}
-) AS v (step, roles, runs, statement),
+) AS v (step, roles, runs, applies, statement),
 LATERAL (SELECT EXISTS (SELECT FROM pgkit_missing WHERE name::text = ANY (roles)) AS is_new) AS state
-WHERE (is_new AND runs <> 'existing') OR (:'update_roles' = 'on' AND (runs = 'any' OR (runs = 'existing' AND NOT is_new)))
+WHERE applies AND ((is_new AND runs <> 'existing')
+  OR (:'update_roles' = 'on' AND (runs = 'any' OR (runs = 'existing' AND NOT is_new))))
 ORDER BY step \\gexec
 COMMIT;
 `;
@@ -157,9 +155,23 @@ function roleStatements(role: Role): string[] {
   ];
 }
 
+/**
+ * From 16 on, whoever makes a role has its ADMIN option already, from above, and cannot be given it again by himself; but
+ * the rest he can take.
+ */
+function membershipStatements(membership: Membership): string[] {
+  const { group, member, options } = membership;
+  const runs = (applies: string, sql: string) => statement([group, member], "any", sql, applies);
+  if (options.admin_option !== true) return [runs("true", grant(membership))];
+  const others = `(current_user <> ${literal(member)} OR current_setting('is_superuser')::bool)`;
+  const useful = options.inherit_option !== false || options.set_option !== false;
+  const withoutAdmin = grant({ ...membership, options: { ...options, admin_option: false } });
+  return [runs(others, grant(membership)), ...(useful ? [runs(`NOT ${others}`, withoutAdmin)] : [])];
+}
+
 /** One row of the script's VALUES: it runs where one of these roles is new, where it exists, or in any case. */
-function statement(roles: readonly string[], runs: "new" | "existing" | "any", sql: string): string {
-  return `ARRAY[${roles.map(literal).join(", ")}]::text[], '${runs}', ${literal(sql)}`;
+function statement(roles: readonly string[], runs: "new" | "existing" | "any", sql: string, applies = "true"): string {
+  return `ARRAY[${roles.map(literal).join(", ")}]::text[], '${runs}', ${applies}, ${literal(sql)}`;
 }
 
 /** The options of 16 and newer are named only there: 15 knows the admin option alone. */
