@@ -26,8 +26,8 @@ export interface DatabaseDump {
   /** False leaves out the row counts, which cost one more read of every table. */
   countRows: boolean;
   report: Report;
-  /** Counts the stored bytes of all parts, for progress. */
-  stored: { bytes: number };
+  /** Counts the stored bytes of all parts, for progress; `expected` is a guess at their sum. */
+  stored: { bytes: number; expected?: number };
   signal: AbortSignal;
 }
 
@@ -151,7 +151,7 @@ async function* failing(source: AsyncIterable<Uint8Array>, onFailure: (error: un
 function progress({ report, task, stored }: DatabaseDump): (bytes: number) => void {
   return (bytes) => {
     stored.bytes += bytes;
-    report({ type: "progress", task, bytes: stored.bytes });
+    report({ type: "progress", task, bytes: stored.bytes, totalBytes: stored.expected });
   };
 }
 

@@ -7,12 +7,12 @@ import type { Connection } from "../postgres/connection.ts";
 import type { Programs } from "../postgres/programs.ts";
 import { type DatabaseEntry, listDatabases, type ServerFacts, serverFacts } from "../postgres/server-facts.ts";
 import { withSession } from "../postgres/session.ts";
-import { commitBackup } from "../repo/backups.ts";
+import { commitBackup, newestManifest } from "../repo/backups.ts";
 import { storedBytesOf } from "../repo/files.ts";
 import { backupFolder, backupId } from "../repo/layout.ts";
 import { type LogicalFacts, type Manifest, manifestFormat } from "../repo/manifest.ts";
 import { type Repository, refreshGuide } from "../repo/repository.ts";
-import { dumpDatabase } from "./database.ts";
+import { type DatabaseDump, dumpDatabase } from "./database.ts";
 import { discard, isAlive, type Target } from "./target.ts";
 
 export interface LogicalBackupRequest {
@@ -165,8 +165,10 @@ async function backupOne(
     .map((each) => newTarget(run, each, id, startedAt));
   if (targets.length === 0) return;
   report({ type: "start", task });
+  const stored = { bytes: 0 };
+  if (database.sizeBytes >= run.wholeBelowBytes) guessTotal(run, database, destinations, stored);
   try {
-    const facts = await dumpDatabase({ ...run, database: database.name, jobs, task, stored: { bytes: 0 } }, targets);
+    const facts = await dumpDatabase({ ...run, database: database.name, jobs, task, stored }, targets);
     const manifest = { id, database: database.name, startedAt: rfc3339(startedAt), facts };
     await Promise.all(targets.filter(isAlive).map((target) => commit(run, target, manifest)));
   } catch (error) {
@@ -179,6 +181,24 @@ async function backupOne(
       run.outcome.failures.push({ database: database.name, repository: repository.where, error: failure });
   }
   conclude(task, targets, (clock.monotonicMs() - startedMs) / 1000, report);
+}
+
+/** From the last backup, and what the database has grown since: a progress bar without an end tells nobody when to sleep. */
+function guessTotal(
+  { instance, signal }: Run,
+  { name, sizeBytes }: DatabaseEntry,
+  [first]: readonly BackupDestination[],
+  stored: DatabaseDump["stored"],
+): void {
+  if (first === undefined) return;
+  newestManifest(first.repository, { instance, database: name, signal }).then(
+    (last) => {
+      if (last?.logical === undefined || last.logical.sizeBytes === 0) return;
+      stored.expected = Math.round((last.storedBytes * sizeBytes) / last.logical.sizeBytes);
+    },
+    // It is only the bar that does without: a store that fails is met, and told, by the backup itself.
+    () => undefined,
+  );
 }
 
 function newTarget(run: Run, { repository, signal }: BackupDestination, id: string, startedAt: Date): Target {

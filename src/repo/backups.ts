@@ -2,7 +2,7 @@ import pLimit from "p-limit";
 import { isPgkitError, PgkitError } from "../lib/errors.ts";
 import type { SignalOption } from "../store/store.ts";
 import { putAbsent } from "./absent.ts";
-import { manifestIdentity, manifestKey, manifestPrefix } from "./layout.ts";
+import { manifestIdentity, manifestKey, manifestPrefix, mayBeLater } from "./layout.ts";
 import { formatManifest, type Manifest, parseManifest } from "./manifest.ts";
 import { type Repository, type RepositoryReader, readObject } from "./repository.ts";
 
@@ -36,6 +36,22 @@ export async function listBackups(
   await Promise.all(reads);
   list.backups.sort((a, b) => a.startedAt.localeCompare(b.startedAt) || a.id.localeCompare(b.id));
   return list;
+}
+
+/** The newest readable manifest of a logical backup of the database, by two requests; `undefined` when there is none. */
+export async function newestManifest(
+  repository: RepositoryReader,
+  { instance, database, signal }: SignalOption & { instance: string; database: string },
+): Promise<Manifest | undefined> {
+  const ids: string[] = [];
+  for await (const { key } of repository.store.list(`${manifestPrefix}${instance}/`, { signal })) {
+    const id = manifestIdentity(key)?.id;
+    if (id !== undefined && mayBeLater(id, database, undefined)) ids.push(id);
+  }
+  const newest = ids.toSorted().at(-1);
+  const manifest =
+    newest === undefined ? undefined : await readManifest(repository, { instance, id: newest }, { signal });
+  return manifest?.database === database ? manifest : undefined;
 }
 
 /** The backup of this id, in whichever instance. Fails with `backup-missing` or `manifest-corrupt`. */
