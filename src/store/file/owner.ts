@@ -44,7 +44,11 @@ export async function stateOf(owner: Owner, self: Owner): Promise<"alive" | "dea
 
 /** Field 22 of /proc/PID/stat (proc_pid_stat(5)); the name in field 2 may hold blanks, so count from its `)`. */
 async function startOf(pid: number): Promise<string | undefined> {
-  const stat = await unlessAbsent(readFile(`/proc/${pid}/stat`, "utf8"));
+  const stat = await unlessAbsent(readFile(`/proc/${pid}/stat`, "utf8")).catch((error: unknown) => {
+    // The process ended between the opening of its file and the reading.
+    if (error instanceof Error && "code" in error && error.code === "ESRCH") return undefined;
+    throw error;
+  });
   return stat?.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
 }
 
