@@ -1,7 +1,6 @@
-import { chmod, chown, mkdir, mkdtemp, open, readdir, readFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { chmod, chown, mkdir, open, readdir, readFile } from "node:fs/promises";
 import { PgkitError } from "../lib/errors.ts";
+import { newScratchFolder } from "../lib/scratch.ts";
 
 /** Whom a server's programs run as: PostgreSQL refuses to run as root. */
 export interface RunAs {
@@ -44,7 +43,7 @@ export function processOptions(runAs: RunAs | undefined) {
 /** A new folder for temporary files (0700) that belongs to `runAs`; the caller removes it. */
 export async function privateFolder(runAs: RunAs | undefined): Promise<string> {
   // A socket's path may have 107 bytes: the name is short.
-  const folder = await mkdtemp(join(tmpdir(), "pgkit-"));
+  const folder = await newScratchFolder("pgkit-");
   if (runAs !== undefined) await chown(folder, runAs.uid, runAs.gid);
   return folder;
 }

@@ -1,6 +1,6 @@
-import { chmod, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { chmod, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { newScratchFolder } from "../lib/scratch.ts";
 import { secret } from "../lib/secret.ts";
 import type { Connection } from "./connection.ts";
 import { initServer } from "./init-server.ts";
@@ -29,7 +29,7 @@ export async function withScratchServer<Result>(
 ): Promise<Result> {
   const runAs = await unprivilegedUser();
   const { binDir } = programs;
-  const folder = await mkdtemp(join(tmpdir(), "pgkit-scratch-"));
+  const folder = await newScratchFolder("pgkit-scratch-");
   try {
     // The server's user must be able to pass through; what lies below is its own and closed to others.
     await chmod(folder, 0o711);

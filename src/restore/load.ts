@@ -1,8 +1,8 @@
-import { mkdtemp, rm, writeFile as writeLocalFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm, writeFile as writeLocalFile } from "node:fs/promises";
 import { join } from "node:path";
 import pLimit from "p-limit";
 import { isPgkitError, PgkitError } from "../lib/errors.ts";
+import { newScratchFolder, scratchError } from "../lib/scratch.ts";
 import { runTool, type ToolTarget, toolInput } from "../postgres/tools.ts";
 import { checkStored, readFile } from "../repo/files.ts";
 import type { StoredFile } from "../repo/manifest.ts";
@@ -36,11 +36,13 @@ function common({ missingTablespaces }: RestorePlan, target: ToolTarget): string
  * first error.
  */
 export async function loadDatabase(load: Load): Promise<void> {
-  const scratch = await mkdtemp(join(tmpdir(), "pgkit-restore-"));
+  const scratch = await newScratchFolder("pgkit-restore-");
   try {
     const archive = load.plan.files.find((file) => file.role === "archive");
     if (archive === undefined) await loadParts(load, scratch);
     else await loadWhole(load, archive, scratch);
+  } catch (error) {
+    throw scratchError(error);
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }

@@ -130,7 +130,9 @@ function refuseExtensions({ id }: Manifest, { extensions }: LogicalFacts, target
 
 function refuseName(name: string, { replace }: RestoreRequest, { databases, instance }: TargetFacts): void {
   if (Buffer.byteLength(name) > longestName) {
-    throw new PgkitError("usage", `the name ${name} is longer than PostgreSQL's ${longestName} bytes`);
+    throw new PgkitError("usage", `the name ${name} is longer than PostgreSQL's ${longestName} bytes`, {
+      hint: "give a shorter one by --as",
+    });
   }
   const exists = databases.some((database) => database.name === name);
   if (exists && !replace) {

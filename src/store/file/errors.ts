@@ -20,8 +20,17 @@ export function fileError(error: unknown, doing: string): PgkitError {
       return new PgkitError("store-denied", message, { hint: "it is mounted read-only", cause: error });
     case "ELOOP":
       return new PgkitError("store-denied", message, { hint: "symbolic links are not followed", cause: error });
+    case "ENOTDIR":
+    case "EEXIST":
+      return new PgkitError("store-failed", message, {
+        hint: "is something on the way there a file, not a folder?",
+        cause: error,
+      });
     default:
-      return new PgkitError("store-failed", message, { cause: error });
+      return new PgkitError("store-failed", message, {
+        hint: "is the disk in order, and still mounted there?",
+        cause: error,
+      });
   }
 }
 
