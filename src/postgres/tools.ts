@@ -183,6 +183,8 @@ const hintsByWords: readonly [RegExp, string][] = [
     /lock timeout/,
     "a statement such as ALTER TABLE holds or awaits a lock on the table: run it again when that is done",
   ],
+  [/invalid (LC_\w+ )?locale name/, "install the locale on the server's machine, restart the server, and run it again"],
+  [/security label provider/, "load the provider of security labels on the server (shared_preload_libraries)"],
   [
     /extension ".*" is not available|could not access file/,
     "install the package of this extension or library on the server, then run it again",
