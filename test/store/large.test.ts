@@ -18,13 +18,14 @@ interface Moved {
 /** In a process of its own, 60 MB and then 300 MB: memory must not grow with the size of what passes through. */
 async function staysFlat(url: string, storage: StorageConfig) {
   const script = fileURLToPath(new URL("large-child.ts", import.meta.url));
-  const child = spawn(process.execPath, [script], { stdio: ["pipe", "pipe", "inherit"] });
+  // With the heap that bin/pgkit.js asks for.
+  const child = spawn(process.execPath, ["--optimize-for-size", script], { stdio: ["pipe", "pipe", "inherit"] });
   child.stdin.end(JSON.stringify({ url, storage }));
   const { small, large } = JSON.parse(await text(child.stdout)) as { small: Moved; large: Moved };
   const said = JSON.stringify({ small, large });
   expect(large, said).toMatchObject({ bytes: 300 * 1024 ** 2, same: true });
   // What is freed is not given back at once, so that some growth says nothing; all of it in memory would be 240.
-  expect(large.peakMb - small.peakMb, said).toBeLessThan(80);
+  expect(large.peakMb - small.peakMb, said).toBeLessThan(100);
 }
 
 describe("300 MB from a stream of unknown length", () => {
