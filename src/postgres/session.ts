@@ -59,7 +59,7 @@ export async function openSession(connection: Connection, options: SessionOption
   await query(
     `SELECT set_config('search_path', 'pg_catalog', false), set_config('statement_timeout', '0', false),
        set_config('lock_timeout', '0', false), set_config('idle_in_transaction_session_timeout', '0', false),
-       set_config('default_transaction_read_only', 'off', false), set_config('row_security', 'off', false),
+       set_config('idle_session_timeout', '0', false), set_config('default_transaction_read_only', 'off', false), set_config('row_security', 'off', false),
        set_config('DateStyle', 'ISO', false),
        CASE WHEN version() ~ 'linux' THEN set_config('client_connection_check_interval', '1s', false) END,
        CASE WHEN ${atLeast17} THEN set_config('transaction_timeout', '0', false) END`,

@@ -130,6 +130,18 @@ it("what belongs to the database itself: an ACL that grants nothing, a limit of 
   expect(await cluster.psql(granted)).toBe("f");
 });
 
+it("rows that are not to be counted are not compared", async () => {
+  await using quick = await pgkitFor({ it: { cluster, settings: ["countRows: false"] } });
+  await cluster.psql("CREATE DATABASE uncounted");
+  await cluster.psql("CREATE TABLE t AS SELECT generate_series(1, 10) AS a; ANALYZE t", "uncounted");
+  const id = await quick.backup("uncounted");
+  const { logical } = await quick.json<{ logical: { tables: object[] } }>(["show", id]);
+  expect(logical.tables).toEqual([expect.not.objectContaining({ rows: expect.anything() })]);
+  expect(logical.tables).toMatchObject([{ name: "t", rowsEstimate: 10 }]);
+  expect(await quick.json(["restore", "uncounted", "--as", "uncounted too"])).toMatchObject({ tables: 1, rows: 0 });
+  expect(await cluster.psql("SELECT count(*) FROM t", "uncounted too")).toBe("10");
+});
+
 it("a tablespace is taken where there is one of that name, and the default one where there is none", async () => {
   const { mkdtemp, chown, rm } = await import("node:fs/promises");
   const { tmpdir } = await import("node:os");

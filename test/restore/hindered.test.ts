@@ -40,6 +40,7 @@ it("timeouts and read-only defaults of role and database stop neither a backup n
     "statement_timeout = '300ms'",
     "lock_timeout = '100ms'",
     "idle_in_transaction_session_timeout = '200ms'",
+    "idle_session_timeout = '150ms'",
   ];
   if (cluster.major >= 17) tooShort.push("transaction_timeout = '400ms'");
   // This one last: from then on it hinders us, too.
@@ -58,7 +59,9 @@ it("timeouts and read-only defaults of role and database stop neither a backup n
   await using boss = await pgkitFor({ it: { cluster, user }, parts: { cluster, user, settings: ["wholeBelow: 1"] } });
   // The backup has to wait for a lock, longer than any of the timeouts.
   const blocker = await cluster.connect("slow");
-  await blocker.query("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0");
+  await blocker.query(
+    "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET idle_session_timeout = 0",
+  );
   await blocker.query(cluster.major < 17 ? "SELECT" : "SET transaction_timeout = 0");
   await blocker.query("BEGIN READ WRITE; LOCK TABLE t IN ACCESS EXCLUSIVE MODE");
   const backups = Promise.all(["it", "parts"].map((instance) => boss.backup("slow", instance)));

@@ -76,6 +76,15 @@ describe("--replace", () => {
     expect(await databases()).toContain(restored);
   });
 
+  it("of the database that pgkit itself connects to", async () => {
+    await cluster.psql("CREATE TABLE IF NOT EXISTS t AS SELECT 1 AS a");
+    await pgkit.backup("postgres");
+    await cluster.psql("INSERT INTO t VALUES (-1)");
+    const { keptAs } = await pgkit.json(["restore", "postgres", "--replace", "--yes"]);
+    expect([await newest("postgres"), await newest(keptAs)]).toEqual(["1", "-1"]);
+    await cluster.psql(`DROP DATABASE "${keptAs}"`);
+  });
+
   it("of what is not there is refused", async () => {
     expect(
       await pgkit.run(["restore", "app", "--replace", "--yes", "--backup", backup, "--to-instance", "it"]),
