@@ -10,6 +10,7 @@ export function restoreTarget<Target extends ToolTarget>(target: Target): Target
     statement_timeout: "0",
     lock_timeout: "0",
     idle_in_transaction_session_timeout: "0",
+    idle_session_timeout: "0",
     // Servers before 17 refuse the name.
     ...(target.programs.major >= 17 ? { transaction_timeout: "0" } : {}),
     ...target.settings,
