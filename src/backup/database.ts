@@ -11,7 +11,7 @@ import { type Session, withSession } from "../postgres/session.ts";
 import { toolOutput } from "../postgres/tools.ts";
 import type { LogicalFacts } from "../repo/manifest.ts";
 import { type DumpPart, partArguments, planParts } from "./parts.ts";
-import { lockWaitMs, takeSnapshot } from "./snapshot.ts";
+import { takeSnapshot } from "./snapshot.ts";
 import { isAlive, storeFile, type Target } from "./target.ts";
 
 export interface DatabaseDump {
@@ -25,6 +25,8 @@ export interface DatabaseDump {
   wholeBelowBytes: number;
   /** False leaves out the row counts, which cost one more read of every table. */
   countRows: boolean;
+  /** How long it waits for a lock on a table. */
+  lockWaitMs: number;
   report: Report;
   /** Counts the stored bytes of all parts, for progress; `expected` is a guess at their sum. */
   stored: { bytes: number; expected?: number };
@@ -38,7 +40,7 @@ export interface DatabaseDump {
 export async function dumpDatabase(dump: DatabaseDump, targets: readonly Target[]): Promise<LogicalFacts> {
   const { connection, database, signal } = dump;
   return withSession(connection, { database, signal }, async (session) => {
-    const { facts, tables } = await takeSnapshot(session);
+    const { facts, tables } = await takeSnapshot(session, dump.lockWaitMs);
     if (facts.subscriptions > 0 && !dump.server.superuser) warnOfSubscriptions(dump, facts.subscriptions);
     const roles = await dumpRoles(session);
     await storeText(targets, "roles", roles.script);
@@ -108,7 +110,7 @@ async function dumpPart(
   const alive = targets.filter(isAlive);
   if (alive.length === 0) return;
   const { programs, connection, database, signal } = dump;
-  const locks = `--lock-wait-timeout=${lockWaitMs}`;
+  const locks = `--lock-wait-timeout=${dump.lockWaitMs}`;
   const args = [...dumpArguments(dump, alive), `--snapshot=${snapshot}`, locks, ...partArguments(part)];
   const source = toolOutput({ programs, connection, database, signal }, "pg_dump", args);
   const name = part.role === "data" ? `data-${String(index + 1).padStart(3, "0")}.dump` : `${part.role}.dump`;

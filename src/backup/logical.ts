@@ -13,6 +13,7 @@ import { backupFolder, backupId } from "../repo/layout.ts";
 import { type LogicalFacts, type Manifest, manifestFormat } from "../repo/manifest.ts";
 import { type Repository, refreshGuide } from "../repo/repository.ts";
 import { type DatabaseDump, dumpDatabase } from "./database.ts";
+import { gaveWay, lockWaitMs } from "./snapshot.ts";
 import { discard, isAlive, type Target } from "./target.ts";
 
 export interface LogicalBackupRequest {
@@ -30,6 +31,8 @@ export interface LogicalBackupRequest {
   /** Below this many bytes a database is one archive. */
   wholeBelowBytes: number;
   countRows: boolean;
+  /** How long a backup of a database waits for a lock on a table before it begins anew; a minute when left out. */
+  lockWaitMs?: number;
 }
 
 /** A repository with the signal that ends its part of the run, such as the loss of its lease. */
@@ -150,28 +153,29 @@ async function backupOne(
   database: DatabaseEntry,
   jobs: number,
   destinations: readonly BackupDestination[],
+  lastAttempt = false,
 ): Promise<void> {
   run.signal.throwIfAborted();
   const { clock, report } = run;
   const task = `${run.instance}/${database.name}`;
   const startedAt = clock.now();
   const startedMs = clock.monotonicMs();
-  const unique = Math.floor(clock.random() * 0x1_0000)
-    .toString(16)
-    .padStart(4, "0");
-  const id = backupId(database.name, startedAt, unique);
-  const targets = destinations
-    .filter(({ signal }) => !signal.aborted)
-    .map((each) => newTarget(run, each, id, startedAt));
+  const { id, targets } = newTargets(run, database, destinations, startedAt);
   if (targets.length === 0) return;
   report({ type: "start", task });
   const stored = { bytes: 0 };
   if (database.sizeBytes >= run.wholeBelowBytes) guessTotal(run, database, destinations, stored);
   try {
-    const facts = await dumpDatabase({ ...run, database: database.name, jobs, task, stored }, targets);
+    const dump = { lockWaitMs, ...run, database: database.name, jobs, task, stored };
+    const facts = await dumpDatabase(dump, targets);
     const manifest = { id, database: database.name, startedAt: rfc3339(startedAt), facts };
     await Promise.all(targets.filter(isAlive).map((target) => commit(run, target, manifest)));
   } catch (error) {
+    if (!lastAttempt && gaveWay(error) && !run.signal.aborted) {
+      await Promise.all(targets.map((target) => discard(target, report)));
+      report({ type: "warning", message: `the backup of ${task} gave way to DDL that waited for it, and begins anew` });
+      return backupOne(run, database, jobs, destinations, true);
+    }
     for (const target of targets) target.failure ??= error;
   }
   await Promise.all(targets.filter((target) => !isAlive(target)).map((target) => discard(target, report)));
@@ -199,6 +203,20 @@ function guessTotal(
     // It is only the bar that does without: a store that fails is met, and told, by the backup itself.
     () => undefined,
   );
+}
+
+function newTargets(
+  run: Run,
+  database: DatabaseEntry,
+  destinations: readonly BackupDestination[],
+  startedAt: Date,
+): { id: string; targets: Target[] } {
+  const unique = Math.floor(run.clock.random() * 0x1_0000)
+    .toString(16)
+    .padStart(4, "0");
+  const id = backupId(database.name, startedAt, unique);
+  const alive = destinations.filter(({ signal }) => !signal.aborted);
+  return { id, targets: alive.map((each) => newTarget(run, each, id, startedAt)) };
 }
 
 function newTarget(run: Run, { repository, signal }: BackupDestination, id: string, startedAt: Date): Target {

@@ -1,3 +1,4 @@
+import { isPgkitError } from "../lib/errors.ts";
 import { type DatabaseFacts, databaseFacts, listTables, type TableEntry } from "../postgres/database-facts.ts";
 import { identifier } from "../postgres/quote.ts";
 import type { Session } from "../postgres/session.ts";
@@ -5,7 +6,7 @@ import { sqlStateOf } from "../postgres/session-errors.ts";
 
 /**
  * How long a backup waits for a lock. DDL that came after the snapshot waits for ours, and behind it all who use the
- * table: better this backup fails than they wait for its end.
+ * table: better this backup gives way than they wait for its end.
  */
 export const lockWaitMs = 60_000;
 
@@ -16,9 +17,14 @@ const attempts = 10;
  * Begins the transaction whose snapshot all of the backup reads, and locks its tables, so that none of them is changed or
  * dropped before pg_dump and the count come to it. The locks let everything through but DDL, as pg_dump's own do.
  */
-export async function takeSnapshot(session: Session): Promise<{ facts: DatabaseFacts; tables: TableEntry[] }> {
+export async function takeSnapshot(
+  session: Session,
+  waitMs: number,
+): Promise<{ facts: DatabaseFacts; tables: TableEntry[] }> {
   for (let attempt = 1; ; attempt++) {
     await session.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+    // Already asking for a table's size waits for its lock.
+    await session.query(`SET LOCAL lock_timeout = ${waitMs}`);
     const facts = await databaseFacts(session);
     const tables = await listTables(session);
     try {
@@ -32,8 +38,13 @@ export async function takeSnapshot(session: Session): Promise<{ facts: DatabaseF
   }
 }
 
+/** True for the failure of a backup that waited for a lock in vain, its own or pg_dump's. */
+export function gaveWay(error: unknown): boolean {
+  if (sqlStateOf(error) === "55P03") return true;
+  return isPgkitError(error, "tool-failed") && error.message.includes("Query was: LOCK TABLE");
+}
+
 async function lockTables(session: Session, tables: readonly TableEntry[]): Promise<void> {
-  await session.query(`SET LOCAL lock_timeout = ${lockWaitMs}`);
   const lockable = tables.filter(({ kind }) => kind === "r" || kind === "p");
   for (let first = 0; first < lockable.length; first += 500) {
     const names = lockable
