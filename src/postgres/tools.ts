@@ -1,10 +1,10 @@
 import { join } from "node:path";
 import type { Writable } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import { ExecaError, execa } from "execa";
 import { type ErrorCode, PgkitError } from "../lib/errors.ts";
-import { type Bytes, readable } from "../lib/streams.ts";
+import type { Bytes } from "../lib/streams.ts";
 import { addressOf, type Connection, libpqEnvironment, libpqVariables } from "./connection.ts";
+import { feed } from "./feed.ts";
 import type { Programs } from "./programs.ts";
 
 /** Which programs to run against which database. */
@@ -50,17 +50,14 @@ export async function toolInput(
   { mayStopReading = false, encoding = "utf8" }: { mayStopReading?: boolean; encoding?: "utf8" | "latin1" } = {},
 ): Promise<string> {
   const subprocess = start(target, program, args, "pipe", encoding);
-  const source = killingOnFailure(input, () => subprocess.kill("SIGKILL"));
-  const fed = pipeline(readable(source), subprocess.stdin as Writable).then(
-    () => undefined,
-    (error: unknown) => error,
-  );
-  const [exit, feedError] = await Promise.all([settled(subprocess), fed]);
-  // The source's own failure says more than the program's death by our hand; EPIPE says less than its last words.
-  if (feedError !== undefined && !isBrokenPipe(feedError)) throw feedError;
-  if (exit instanceof Error) throw toolError(exit, target, program);
-  if (feedError !== undefined && !mayStopReading) throw stoppedReading(target, program);
-  return exit;
+  const exit = settled(subprocess);
+  const kill = () => void subprocess.kill("SIGKILL");
+  // The source's own failure says more than the program's death by our hand.
+  const tookAll = await feed(input, { stdin: subprocess.stdin as Writable, exit, kill, mayStopReading });
+  const ended = await exit;
+  if (ended instanceof Error) throw toolError(ended, target, program);
+  if (!tookAll && !mayStopReading) throw stoppedReading(target, program);
+  return ended;
 }
 
 /** Runs a program that reads no input; gives its output as text. */
@@ -102,27 +99,6 @@ async function settled(subprocess: ReturnType<typeof start>): Promise<string | E
   } catch (error) {
     return error instanceof Error ? error : new Error(String(error));
   }
-}
-
-/** A reader that goes away throws into us at `yield`; that is no failure of the source, and kills nothing. */
-async function* killingOnFailure(source: Bytes, kill: () => void): AsyncGenerator<Uint8Array> {
-  const pieces = source[Symbol.asyncIterator]();
-  const next = () =>
-    pieces.next().catch((error: unknown) => {
-      kill();
-      throw error;
-    });
-  try {
-    for (let piece = await next(); piece.done !== true; piece = await next()) yield piece.value;
-  } finally {
-    await pieces.return?.();
-  }
-}
-
-function isBrokenPipe(error: unknown): boolean {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
-  // ECANCELED: a write that was under way when the program ended and the pipe was closed.
-  return ["EPIPE", "ERR_STREAM_PREMATURE_CLOSE", "ECONNRESET", "ECANCELED"].includes(String(code));
 }
 
 function stoppedReading({ connection, database }: ToolTarget, program: string): PgkitError {
