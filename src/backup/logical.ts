@@ -233,6 +233,9 @@ function newTarget(run: Run, { repository, signal }: BackupDestination, id: stri
   };
 }
 
+/** How long the one small write may take that makes a backup exist. */
+const commitMs = 60_000;
+
 async function commit(
   run: Run,
   target: Target,
@@ -256,8 +259,10 @@ async function commit(
     logical: facts,
   };
   try {
+    signal.throwIfAborted();
     target.commitTried = true;
-    await commitBackup(repository, manifest, { signal, retainUntil });
+    // Cut half-way nobody could tell whether it took place, and the files would have to stay: it runs to its end.
+    await commitBackup(repository, manifest, { signal: AbortSignal.timeout(commitMs), retainUntil });
     run.outcome.made.push({ repository: repository.where, manifest });
   } catch (error) {
     target.failure = error;

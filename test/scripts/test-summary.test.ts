@@ -26,6 +26,16 @@ it.each([
   expect(summary([{ passed: 5 }, run])).toEqual({ line, status: 1 });
 });
 
+it("names what failed and why above it, for whoever has the end of the log alone", () => {
+  const name = join(folder, "named");
+  const test = { status: "failed", fullName: "a backup is whole", failureMessages: ["expected 1 to be 2"] };
+  const testResults = [{ name: "test/a.test.ts", status: "failed", assertionResults: [test] }];
+  writeFileSync(`${name}.status`, "1\n");
+  writeFileSync(`${name}.json`, JSON.stringify({ ...report({ passed: 1, failed: 1 }), testResults }));
+  const { stdout } = spawnSync(process.execPath, [script, name], { encoding: "utf8" });
+  expect(stdout).toBe("FAILED test/a.test.ts: a backup is whole\nexpected 1 to be 2\n1 passed, 1 failed\n");
+});
+
 interface Run {
   passed?: number;
   failed?: number;
@@ -43,14 +53,15 @@ function summary(runs: readonly Run[]): { line: string; status: number | null } 
     return name;
   });
   const { stdout, status } = spawnSync(process.execPath, [script, ...names], { encoding: "utf8" });
-  return { line: stdout, status };
+  return { line: stdout.slice(stdout.trimEnd().lastIndexOf("\n") + 1), status };
 }
 
 /** As vitest's JSON reporter writes it. */
 function report({ passed = 0, failed = 0, skipped = 0, unloaded = false }: Run) {
   const tests = [...Array(passed).fill("passed"), ...Array(failed).fill("failed"), ...Array(skipped).fill("skipped")];
-  const files = [{ status: failed > 0 ? "failed" : "passed", assertionResults: tests.map((status) => ({ status })) }];
-  if (unloaded) files.push({ status: "failed", assertionResults: [] });
+  const assertionResults = tests.map((status) => ({ status, fullName: status, failureMessages: [] }));
+  const files = [{ name: "a", message: "", status: failed > 0 ? "failed" : "passed", assertionResults }];
+  if (unloaded) files.push({ name: "b", message: "no such module", status: "failed", assertionResults: [] });
   return {
     numPassedTests: passed,
     numFailedTests: failed,
