@@ -25,11 +25,11 @@ const mayImport: Record<string, readonly string[]> = {
   "schedule.ts": ["lib"],
   backup: ["lib", "store", "repo", "postgres"],
   wal: ["lib", "store", "repo", "postgres"],
-  restore: ["lib", "store", "repo", "postgres"],
+  restore: ["lib", "store", "repo", "postgres", "backup", "wal"],
   advise: ["lib", "postgres"],
   prove: ["lib", "store", "repo", "postgres", "schedule.ts", "backup", "wal", "restore"],
   move: ["lib", "store", "repo", "postgres", "backup", "wal", "restore", "kube", "switch"],
-  demo: ["lib", "store", "repo", "postgres", "backup", "restore", "prove"],
+  demo: ["lib", "store", "repo", "postgres", "backup", "wal", "restore", "prove"],
   observe: ["lib", "store", "repo", "postgres", "backup", "wal", "restore", "prove", "schedule.ts"],
   cli: [
     ...["lib", "store", "repo", "postgres", "kube", "switch", "schedule.ts", "backup", "wal", "restore"],

@@ -2,8 +2,9 @@ import { stat } from "node:fs/promises";
 import { userInfo } from "node:os";
 import type { Secret, SecretVault } from "../lib/secret.ts";
 import type { RetentionRules } from "../repo/retention-rules.ts";
-import type { InstanceConfig, PasswordSource } from "./config.ts";
+import type { ArchiveConfig, BaseBackupConfig, InstanceConfig, PasswordSource } from "./config.ts";
 import type { FileProblem } from "./config-file.ts";
+import { archiveOptions, baseOptions } from "./options/archive.ts";
 import { connectionOptions, globalOptions } from "./options/global.ts";
 import {
   instanceOptions,
@@ -12,7 +13,7 @@ import {
   retentionLogicalOptions,
 } from "./options/instance.ts";
 import { name as instanceName } from "./options/values.ts";
-import { splitPassword } from "./postgres-url.ts";
+import { splitPassword, withoutPassword } from "./postgres-url.ts";
 import type { Settings } from "./settings.ts";
 
 /** The instances of the file in its order, else the one that `PG*` describes, named `default`. */
@@ -129,7 +130,44 @@ function policiesOf(settings: Settings, name: string): Policies {
       base: retentionOf(settings, retentionBaseOptions, name),
     },
     objectives: { rpoMs: settings.get(instanceOptions.rpo, name), rtoMs: settings.get(instanceOptions.rto, name) },
+    base: baseOf(settings, name),
+    archive: archiveOf(settings, name),
   };
+}
+
+function baseOf(settings: Settings, name: string): BaseBackupConfig {
+  const standby = settings.get(baseOptions.standby, name);
+  return {
+    engine: settings.get(baseOptions.engine, name),
+    standby: standby === undefined ? undefined : withoutPassword(standby).url,
+    checkpoint: settings.get(baseOptions.checkpoint, name),
+    maxRate: settings.get(baseOptions.maxRate, name),
+    level: settings.get(baseOptions.level, name),
+    workers: settings.get(baseOptions.workers, name),
+  };
+}
+
+function archiveOf(settings: Settings, name: string): ArchiveConfig {
+  return {
+    method: settings.get(archiveOptions.method, name),
+    timeoutMs: settings.get(archiveOptions.timeout, name),
+    command: settings.get(archiveOptions.command, name),
+    spool: settings.get(archiveOptions.spool, name),
+    parallel: settings.get(archiveOptions.parallel, name),
+    slot: settings.get(archiveOptions.slot, name) ?? slotName(name),
+    streamFolder: settings.get(archiveOptions.streamFolder, name),
+    flushEveryMs: settings.get(archiveOptions.flushEvery, name),
+    onFull: settings.get(archiveOptions.onFull, name),
+    warnBytes: settings.get(archiveOptions.warnBytes, name),
+    alertBytes: settings.get(archiveOptions.alertBytes, name),
+    warnAfterMs: settings.get(archiveOptions.warnAfter, name),
+    alertAfterMs: settings.get(archiveOptions.alertAfter, name),
+  };
+}
+
+/** PostgreSQL takes lower-case letters, digits and `_`, at most 63 of them. */
+function slotName(instance: string): string {
+  return `pgkit_${instance.toLowerCase().replaceAll(/[^a-z0-9_]/g, "_")}`.slice(0, 63);
 }
 
 function retentionOf(settings: Settings, rows: RetentionOptions, instance: string): RetentionRules {

@@ -54,6 +54,39 @@ export interface InstanceConfig {
   readonly schedule: ScheduleConfig;
   readonly retention: RetentionPolicy;
   readonly objectives: { readonly rpoMs: number | undefined; readonly rtoMs: number | undefined };
+  readonly base: BaseBackupConfig;
+  readonly archive: ArchiveConfig;
+}
+
+export interface BaseBackupConfig {
+  readonly engine: "protocol" | "pg_basebackup";
+  /** URL of a standby to take base backups from, without a password: that of the instance goes with it. */
+  readonly standby: string | undefined;
+  readonly checkpoint: "fast" | "spread";
+  /** Bytes a second; `undefined` is as fast as it goes. */
+  readonly maxRate: number | undefined;
+  readonly level: number;
+  readonly workers: number;
+}
+
+export interface ArchiveConfig {
+  readonly method: "archive" | "stream";
+  /** archive_timeout. */
+  readonly timeoutMs: number;
+  /** Words of a shell by which the server's machine runs pgkit; `undefined`: this pgkit. */
+  readonly command: string | undefined;
+  /** Relative to the data directory, or absolute. */
+  readonly spool: string;
+  readonly parallel: number;
+  readonly slot: string;
+  /** `undefined`: a folder of the instance in the user's data folder. */
+  readonly streamFolder: string | undefined;
+  readonly flushEveryMs: number;
+  readonly onFull: "alert" | "gap";
+  readonly warnBytes: number;
+  readonly alertBytes: number;
+  readonly warnAfterMs: number;
+  readonly alertAfterMs: number;
 }
 
 export type PasswordSource =

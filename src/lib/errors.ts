@@ -30,6 +30,20 @@ export const errorCodes = {
   "disk-full": { exit: 30, doc: "no space is left on a local disk" },
   "verification-failed": { exit: 40, doc: "what was read back or restored differs from what was recorded" },
   "check-failed": { exit: 40, doc: "`pgkit check` found something that would break a backup" },
+  "no-backup-for-target": { exit: 20, doc: "no base backup ends before the target of the restore" },
+  "wal-gap": { exit: 20, doc: "WAL that the restore needs is not in the repository" },
+  "timeline-unreachable": { exit: 20, doc: "the target's timeline does not descend from a base backup that is there" },
+  "target-not-archived": { exit: 20, doc: "the target is later than all that is stored" },
+  "target-not-reached": { exit: 20, doc: "recovery ended before the target of the restore" },
+  "wal-conflict": {
+    exit: 21,
+    doc: "another content is stored under the name of this WAL file; it is never overwritten",
+  },
+  "wal-invalid": { exit: 40, doc: "a WAL file is not what its name says: wrong system, timeline, size or header" },
+  "wal-missing": { exit: 40, doc: "the WAL of a base backup did not come to the repository" },
+  "slot-lost": { exit: 40, doc: "the server has removed WAL that the streamer had not stored yet" },
+  "page-corrupt": { exit: 40, doc: "the server found pages with wrong checksums while it sent a base backup" },
+  "server-settings": { exit: 2, doc: "a setting of the server does not allow this" },
   cancelled: { exit: 130, doc: "stopped by a signal" },
 } as const;
 

@@ -39,6 +39,31 @@ export function volumeKey(folder: string, name: string, volume: number): string 
   return volume === 1 ? `${folder}${name}` : `${folder}${name}.volume${String(volume).padStart(4, "0")}`;
 }
 
+export const walPrefix = "wal/";
+
+/**
+ * The WAL of one server by its system identifier: a lineage. A server that was made anew, or upgraded, has another one,
+ * so that its segments, whose names begin again, never meet those of the old one.
+ */
+export function walFolder({ instance, systemId }: { instance: string; systemId: string }): string {
+  return `${walPrefix}${instance}/${systemId}/`;
+}
+
+/** What is known of a lineage as a whole: written once, before its first file. */
+export function lineageKey(lineage: { instance: string; systemId: string }): string {
+  return `${walFolder(lineage)}lineage.json`;
+}
+
+/** A WAL file by PostgreSQL's own name for it, in the folder of its timeline; `suffix` tells how it is encoded. */
+export function walKey(lineage: { instance: string; systemId: string }, name: string, suffix: string): string {
+  return `${walFolder(lineage)}${name.slice(0, 8)}/${name}${suffix}`;
+}
+
+/** WAL that was given up on purpose, so that no restore believes it is there. */
+export function gapKey(lineage: { instance: string; systemId: string }, time: Date, unique: string): string {
+  return `${walFolder(lineage)}gaps/${compactTime(time)}-${unique}.json`;
+}
+
 /** A pin: the backup is not pruned while this object says so. */
 export function keepKey(instance: string, id: string): string {
   return `${keepPrefix}${instance}/${id}.json`;

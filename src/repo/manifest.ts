@@ -17,8 +17,15 @@ const Volume = v.object({ key: v.string(), storedBytes: Count, sha256: Sha256 })
  */
 const StoredFile = v.object({
   name: v.string(),
-  /** archive: the whole database; schema and data: a database in parts; roles, database, settings: SQL for psql. */
-  role: v.picklist(["archive", "schema", "data", "roles", "database", "settings"]),
+  /**
+   * archive: the whole database; schema and data: a database in parts; roles, database, settings: SQL for psql. Of a base
+   * backup, base: a tar of the data directory; tablespace: one of a tablespace, named by its oid; backup-manifest: the
+   * server's own. A tar whose name ends in `.zst` was compressed by the server, before any encoding of ours.
+   */
+  role: v.picklist([
+    ...(["archive", "schema", "data", "roles", "database", "settings"] as const),
+    ...(["base", "tablespace", "backup-manifest"] as const),
+  ]),
   encoding: v.array(v.picklist(["zstd", "age"])),
   plainBytes: Count,
   plainSha256: Sha256,
@@ -74,6 +81,29 @@ const Logical = v.object({
   largeObjects: Count,
 });
 
+const Base = v.object({
+  /** Recovery begins at `startLsn`, and the directory is consistent from `stopLsn` on, both on this timeline. */
+  timeline: Count,
+  startLsn: v.string(),
+  stopLsn: v.string(),
+  /** The server's clock at `stopLsn`: the earliest moment that can be restored from this backup. */
+  stoppedAt: Time,
+  segmentBytes: Count,
+  /** The WAL from start to stop is in the tar of the data directory, so that it restores without an archive. */
+  walIncluded: v.boolean(),
+  engine: v.picklist(["protocol", "pg_basebackup"]),
+  /** The server that sent it was a standby. */
+  fromStandby: v.boolean(),
+  label: v.string(),
+  checkpoint: v.picklist(["fast", "spread"]),
+  dataChecksums: v.boolean(),
+  /** Bytes of the data directory with all tablespaces, as the server's disk holds them. */
+  sizeBytes: Count,
+  tablespaces: v.array(v.object({ oid: Count, name: v.string(), location: v.string() })),
+  /** The databases at the start; one that was made during the backup is not among them. */
+  databases: v.array(v.object({ name: v.string(), oid: Count, sizeBytes: Count })),
+});
+
 const Manifest = v.object({
   format: v.literal(manifestFormat),
   id: v.string(),
@@ -82,10 +112,12 @@ const Manifest = v.object({
   repository: v.string(),
   instance: v.string(),
   database: v.optional(v.string()),
+  /** The id of the backup that an incremental one builds on; absent in a full one. */
+  parent: v.optional(v.string()),
   startedAt: Time,
   finishedAt: Time,
   server: v.object({ version: v.string(), systemId: v.string() }),
-  tools: v.object({ pgkit: v.string(), pgDump: v.optional(v.string()) }),
+  tools: v.object({ pgkit: v.string(), pgDump: v.optional(v.string()), pgBasebackup: v.optional(v.string()) }),
   /** age recipients (public keys) that every file is encrypted to; absent where nothing is encrypted. */
   recipients: v.optional(v.array(v.string())),
   plainBytes: Count,
@@ -94,12 +126,14 @@ const Manifest = v.object({
   proof: v.picklist(["store-checksum", "read-back"]),
   files: v.array(StoredFile),
   logical: v.optional(Logical),
+  base: v.optional(Base),
 });
 
 export type Manifest = v.InferOutput<typeof Manifest>;
 export type StoredFile = v.InferOutput<typeof StoredFile>;
 export type Volume = v.InferOutput<typeof Volume>;
 export type LogicalFacts = v.InferOutput<typeof Logical>;
+export type BaseFacts = v.InferOutput<typeof Base>;
 export type TableFacts = v.InferOutput<typeof Table>;
 
 /**

@@ -109,7 +109,7 @@ async function removeOne(
   return outcome === "removed";
 }
 
-function buildsOn(child: Manifest & { parent?: string | undefined }, backup: Manifest): boolean {
+function buildsOn(child: Manifest, backup: Manifest): boolean {
   return child.instance === backup.instance && child.parent === backup.id;
 }
 

@@ -12,9 +12,10 @@ import {
 } from "./retention-rules.ts";
 
 /** What retention needs to know of a backup. A parent is the backup that an incremental one builds on. */
-export type PrunableBackup = Pick<Manifest, "id" | "instance" | "kind" | "database" | "startedAt" | "server"> & {
-  parent?: string | undefined;
-};
+export type PrunableBackup = Pick<
+  Manifest,
+  "id" | "instance" | "kind" | "database" | "parent" | "startedAt" | "server"
+>;
 
 /** Both kinds of an instance. An instance without a policy keeps everything. */
 export type RetentionPolicy = Readonly<Record<Manifest["kind"], RetentionRules>>;

@@ -300,7 +300,7 @@ it("keeps what an incremental backup builds on that was pinned meanwhile", async
   ];
   const last = await storeBackup(repository, { id: "last", kind: "base", startedAt: "2026-11-03T02:00:00Z" });
   const child = { ...incremental, parent: "full" };
-  const backups: (Manifest & { parent?: string })[] = [full, child, last];
+  const backups: Manifest[] = [full, child, last];
   const inventory = await readInventory(repository, { storeNow: clock.now() });
   const plan = planOf({ ...inventory, backups }, clock.now());
   expect(plan.remove.map(({ id }) => id)).toEqual(["incr", "full"]);

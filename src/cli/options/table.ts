@@ -1,4 +1,5 @@
 import { applicationOptions, endpointKeyOptions } from "./application.ts";
+import { archiveOptions, baseOptions } from "./archive.ts";
 import { commandOptions } from "./command.ts";
 import { connectionOptions, globalOptions, machineOptions } from "./global.ts";
 import { instanceOptions, retentionBaseOptions, retentionLogicalOptions } from "./instance.ts";
@@ -26,6 +27,8 @@ export const optionTable: readonly { readonly title: string; readonly rows: read
   { title: "This machine", rows: [...Object.values(machineOptions), ...Object.values(leaseOptions)] },
   { title: "The instance `default`", rows: Object.values(connectionOptions) },
   { title: "Instances", rows: Object.values(instanceOptions) },
+  { title: "Base backups", rows: Object.values(baseOptions) },
+  { title: "Archiving", rows: Object.values(archiveOptions) },
   { title: "Retention", rows: [...Object.values(retentionLogicalOptions), ...Object.values(retentionBaseOptions)] },
   {
     title: "Applications",
