@@ -1,0 +1,54 @@
+import { PgkitError } from "../lib/errors.ts";
+import type { Report } from "../lib/report.ts";
+import type { Clock } from "../lib/time.ts";
+import type { Programs } from "../postgres/programs.ts";
+import type { RunAs } from "../postgres/run-as.ts";
+import type { Manifest } from "../repo/manifest.ts";
+import type { RepositoryReader } from "../repo/repository.ts";
+
+export interface ClusterFilesRequest {
+  repository: RepositoryReader;
+  /** The full backup first, then each incremental one built on the one before; the last is what is restored. */
+  chain: readonly Manifest[];
+  /** Made where missing. Absolute. */
+  dataDir: string;
+  /** Where each tablespace goes, by its oid; one that is not named goes back to the place recorded in the backup. */
+  tablespaces: ReadonlyMap<number, string>;
+  /** Keeps what is right in a directory of the same system already, and removes what the backup has not. */
+  delta: boolean;
+  /** Whose the files shall be; `undefined`: ours. */
+  runAs: RunAs | undefined;
+  /** Files written, hashed and flushed at the same time. */
+  jobs: number;
+  /** Of the server's major, with pg_combinebackup and pg_verifybackup; needed for chains alone. */
+  programs?: Programs | undefined;
+  /** Only files for which this gives true get their content (paths as in backup_manifest); the others are sparse. */
+  wants?: ((path: string) => boolean) | undefined;
+  /**
+   * Runs when all but pg_control is in place and durable, before a server could start here: what must be there before
+   * it may, such as recovery.signal, is written now. When it fails, the directory stays one that cannot start.
+   */
+  beforeControl?: ((dataDir: string) => Promise<void>) | undefined;
+  clock: Clock;
+  report: Report;
+  signal: AbortSignal;
+}
+
+export interface RestoredFiles {
+  /** Files of the backup that are in place now. */
+  files: number;
+  /** Bytes of content written, not counting what is sparse or was kept. */
+  writtenBytes: number;
+  /** Of `files`, those that were right already: by `delta`, or by a restore that was cut before. */
+  keptFiles: number;
+}
+
+/**
+ * Puts the files of a base backup into a data directory, and its tablespaces in their places. All is checked against the
+ * server's backup_manifest and durable when this resolves; global/pg_control comes last, so that a restore that was cut
+ * cannot start, and goes on where it was when run again. No recovery settings are written. Fails with `refused-overwrite`
+ * or `system-mismatch` before anything is changed; with `object-corrupt`, `verification-failed` or `disk-full` later.
+ */
+export async function restoreClusterFiles(request: ClusterFilesRequest): Promise<RestoredFiles> {
+  throw new PgkitError("bug", `restoring files into ${request.dataDir} is not built yet`);
+}
