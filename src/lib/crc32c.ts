@@ -33,14 +33,14 @@ function crcTables(): Tables {
 }
 
 function makeTables(): Tables {
-  const tables = Array.from({ length: 16 }, () => new Int32Array(256));
-  for (let byte = 0; byte < 256; byte++) {
+  const first = Int32Array.from({ length: 256 }, (_, byte) => {
     let value = byte;
     for (let bit = 0; bit < 8; bit++) value = value & 1 ? (value >>> 1) ^ 0x82f63b78 : value >>> 1;
-    for (const table of tables) {
-      table[byte] = value;
-      value = (value >>> 8) ^ at(tables[0] as Int32Array, value & 255);
-    }
+    return value;
+  });
+  const tables = [first];
+  for (let last = first; tables.length < 16; tables.push(last)) {
+    last = last.map((value) => (value >>> 8) ^ at(first, value & 255));
   }
   return tables;
 }
