@@ -1,7 +1,7 @@
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from "node:crypto";
-import type { Decrypter } from "age-encryption";
+import type { Decrypter, Stanza } from "age-encryption";
 import { PgkitError } from "../lib/errors.ts";
-import { chunksOf } from "../lib/streams.ts";
+import { chunksOf, collect } from "../lib/streams.ts";
 
 /**
  * The age file format (age-encryption.org/v1), so that `age -d` opens what pgkit stores. Wrapping the file key for
@@ -22,13 +22,35 @@ export async function* encryptAge(
   recipients: readonly string[],
 ): AsyncGenerator<Uint8Array> {
   const { header, fileKey } = await newHeader(recipients);
-  const nonce = randomBytes(nonceBytes);
-  yield Buffer.concat([header, nonce]);
-  const key = payloadKey(fileKey, nonce);
-  for await (const { chunk, counter, last } of numbered(chunksOf(source, chunkBytes))) {
-    const cipher = createCipheriv("chacha20-poly1305", key, chunkNonce(counter, last), { authTagLength: tagBytes });
-    yield Buffer.concat([cipher.update(chunk), cipher.final(), cipher.getAuthTag()]);
-  }
+  yield header;
+  yield* sealPayload(source, fileKey);
+}
+
+/**
+ * Encrypts what fits in memory, with a note in the header that is readable without any identity: a stanza of the given
+ * arguments, the first its type. The format has programs ignore stanzas of types that they do not know, so `age -d` opens
+ * it like any other; the header's MAC covers it. `note` is given the sealed payload, all that follows the header.
+ */
+export async function encryptAgeNoted(
+  source: Uint8Array,
+  recipients: readonly string[],
+  note: (payload: Uint8Array) => readonly string[],
+): Promise<Buffer> {
+  const { Stanza } = await import("age-encryption");
+  let payload: Uint8Array = Buffer.alloc(0);
+  const { header } = await newHeader(recipients, async (fileKey) => {
+    payload = await collect(sealPayload(once(source), fileKey));
+    return new Stanza([...note(payload)], new Uint8Array());
+  });
+  return Buffer.concat([header, payload]);
+}
+
+/** The arguments after `type` of the header's note, and where the payload begins; `undefined` where there is no such note. */
+export function readAgeNote(file: Buffer, type: string): { args: string[]; payloadAt: number } | undefined {
+  const payloadAt = file.toString("latin1", 0, ageMagic.length) === ageMagic ? headerLength(file) : undefined;
+  const lines = file.toString("latin1", 0, payloadAt ?? 0).split("\n");
+  const line = lines.find((text) => text.startsWith(`-> ${type} `));
+  return line === undefined || payloadAt === undefined ? undefined : { args: line.split(" ").slice(2), payloadAt };
 }
 
 /**
@@ -63,16 +85,29 @@ function openChunk(key: Uint8Array, chunk: Uint8Array, counter: bigint, last: bo
   return plain;
 }
 
-/** A header for these recipients, and the file key in it: taken by a recipient of our own that adds nothing. */
-async function newHeader(recipients: readonly string[]): Promise<{ header: Uint8Array; fileKey: Uint8Array }> {
+async function* sealPayload(source: AsyncIterable<Uint8Array>, fileKey: Uint8Array): AsyncGenerator<Uint8Array> {
+  const nonce = randomBytes(nonceBytes);
+  yield nonce;
+  const key = payloadKey(fileKey, nonce);
+  for await (const { chunk, counter, last } of numbered(chunksOf(source, chunkBytes))) {
+    const cipher = createCipheriv("chacha20-poly1305", key, chunkNonce(counter, last), { authTagLength: tagBytes });
+    yield Buffer.concat([cipher.update(chunk), cipher.final(), cipher.getAuthTag()]);
+  }
+}
+
+/** A header for these recipients, and the file key in it: taken by a recipient of our own that adds at most a note. */
+async function newHeader(
+  recipients: readonly string[],
+  note?: (fileKey: Uint8Array) => Promise<Stanza>,
+): Promise<{ header: Uint8Array; fileKey: Uint8Array }> {
   const { Encrypter } = await import("age-encryption");
   const encrypter = new Encrypter();
   let fileKey: Uint8Array | undefined;
   for (const recipient of recipients) addRecipient(encrypter, recipient);
   encrypter.addRecipient({
-    wrapFileKey: (key) => {
+    wrapFileKey: async (key) => {
       fileKey = Uint8Array.from(key);
-      return [];
+      return note === undefined ? [] : [await note(fileKey)];
     },
   });
   const empty = await encrypter.encrypt(new Uint8Array());
@@ -172,6 +207,10 @@ async function takeUntil(
     if (next.done === true) return { head: bytes, rest: resume(Buffer.alloc(0), iterator) };
     bytes = Buffer.concat([bytes, next.value]);
   }
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
 }
 
 async function* resume(first: Uint8Array, iterator: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {

@@ -1,7 +1,7 @@
 import { promisify } from "node:util";
-import { constants, createZstdDecompress, zstdCompress } from "node:zlib";
+import { constants, createZstdDecompress, zstdCompress, zstdDecompress } from "node:zlib";
 import { PgkitError } from "../lib/errors.ts";
-import { type Bytes, chunksOf, through } from "../lib/streams.ts";
+import { type Bytes, chunksOf, collect, through } from "../lib/streams.ts";
 import { decryptAge, encryptAge } from "./age.ts";
 
 export type Encoding = "zstd" | "age";
@@ -21,6 +21,7 @@ export interface Encoder {
 
 const blockBytes = 1024 * 1024;
 const compress = promisify(zstdCompress);
+const decompress = promisify(zstdDecompress);
 
 /** Applies the encodings in their order; what comes out is read by `zstd -d` and `age -d` in the reverse order. */
 export function encode(source: Bytes, { encoding, compression, recipients }: Encoder): Bytes {
@@ -43,13 +44,33 @@ export function decode(
   );
 }
 
+/** What fits in memory as one zstd frame, which tells its length at its beginning and cannot be cut unnoticed. */
+export async function compressFrame(content: Uint8Array, { level }: Compression): Promise<Buffer> {
+  return await compress(content, { params: compressionParams(level) });
+}
+
+/** Undoes any encoding of what fits in memory: `decode`, only faster, as it works in the thread pool. */
+export async function decodeWhole(
+  stored: Bytes,
+  encoding: readonly Encoding[],
+  identities: () => Promise<readonly string[]>,
+  where: string,
+): Promise<Buffer> {
+  const sealed = encoding.at(-1) === "age" ? decryptWith(stored, identities, where) : stored;
+  const packed = await collect(sealed);
+  if (!encoding.includes("zstd")) return packed;
+  return await decompress(packed).catch((error: unknown) => {
+    throw isZlibError(error) ? unreadable(where, error) : error;
+  });
+}
+
 /**
  * One zstd frame a block, which is how zstd's own format puts files one after the other. Node's streaming compressor
  * cannot use threads (with `nbWorkers` set it fails with "push() after EOF" on Node 24), its one-shot one runs in the
  * thread pool.
  */
 async function* compressZstd(source: Bytes, { level, threads }: Compression): AsyncGenerator<Uint8Array> {
-  const params = { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_checksumFlag]: 1 };
+  const params = compressionParams(level);
   const underWay: Promise<Buffer>[] = [];
   let blocks = 0;
   try {
@@ -72,10 +93,7 @@ async function* decompressZstd(source: Bytes, where: string): AsyncGenerator<Uin
     yield* through(source, createZstdDecompress({ chunkSize: 256 * 1024 }));
   } catch (cause) {
     if (!isZlibError(cause)) throw cause;
-    throw new PgkitError("object-corrupt", `${where} is damaged: zstd cannot read it (${cause.message})`, {
-      hint: "restore from another backup; pgkit verify tells which are whole",
-      cause,
-    });
+    throw unreadable(where, cause);
   }
 }
 
@@ -85,6 +103,17 @@ async function* decryptWith(
   where: string,
 ): AsyncGenerator<Uint8Array> {
   yield* decryptAge(source, await identities(), where);
+}
+
+function compressionParams(level: number): Record<number, number> {
+  return { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_checksumFlag]: 1 };
+}
+
+function unreadable(where: string, cause: Error): PgkitError {
+  return new PgkitError("object-corrupt", `${where} is damaged: zstd cannot read it (${cause.message})`, {
+    hint: "restore from another backup; pgkit verify tells which are whole",
+    cause,
+  });
 }
 
 function isZlibError(error: unknown): error is Error {

@@ -1,11 +1,11 @@
 import { createHash } from "node:crypto";
 import { isPgkitError, PgkitError } from "../lib/errors.ts";
-import { type Bytes, collect, readable, type Tally, tallied } from "../lib/streams.ts";
+import { type Bytes, collect, readable, tallied } from "../lib/streams.ts";
 import type { ObjectBody, ObjectReader, ObjectStore, SignalOption } from "../store/store.ts";
-import { ageMagic } from "./age.ts";
 import { decode, type Encoding, encode } from "./encoding.ts";
 import { volumeKey } from "./layout.ts";
 import type { Manifest, StoredFile, Volume } from "./manifest.ts";
+import { assertSame, damaged, readBack, startsEncrypted } from "./proof.ts";
 import type { Repository, RepositoryReader } from "./repository.ts";
 
 export type FileProof = Manifest["proof"];
@@ -78,7 +78,7 @@ export async function* readVolumes(
   for (const { key, storedBytes, sha256 } of file.volumes) {
     const volume = tallied(await getVolume(store, key, options));
     yield* volume.stream;
-    compare(volume.tally(), { bytes: storedBytes, sha256 }, `${key} in ${where}`);
+    assertSame(volume.tally(), { bytes: storedBytes, sha256 }, `${key} in ${where}`);
   }
 }
 
@@ -131,36 +131,8 @@ async function writeVolume(
   const body = readable(onBytes === undefined ? sent.stream : watched(sent.stream, onBytes));
   const stored = await store.put(key, body, options);
   const tally = sent.tally();
-  if (!stored.proven) await readBack(store, key, tally, encrypted, options);
+  if (!stored.proven) await readBack(store, key, tally, { encrypted, signal: options.signal });
   return { volume: { key, storedBytes: tally.bytes, sha256: tally.sha256 }, proven: stored.proven };
-}
-
-async function readBack(
-  store: ObjectStore,
-  key: string,
-  sent: Tally,
-  encrypted: boolean,
-  { signal }: SignalOption,
-): Promise<void> {
-  const back = await store.get(key, { signal });
-  const stored = tallied(encrypted ? startsEncrypted(back, key) : back);
-  for await (const _ of stored.stream);
-  compare(stored.tally(), sent, `${key} in ${store.where}`);
-}
-
-/** Passes on only what starts as an age file does: a backup that should be encrypted is never stored in the clear. */
-async function* startsEncrypted(source: Bytes, key: string): AsyncGenerator<Uint8Array> {
-  let head: Buffer | undefined = Buffer.alloc(0);
-  for await (const piece of source) {
-    if (head !== undefined) head = Buffer.concat([head, piece.subarray(0, ageMagic.length)]);
-    if (head !== undefined && head.length >= ageMagic.length) {
-      if (!head.toString("latin1").startsWith(ageMagic)) {
-        throw new PgkitError("bug", `${key} was about to be stored without encryption`);
-      }
-      head = undefined;
-    }
-    yield piece;
-  }
 }
 
 async function* watched(source: Bytes, onBytes: (bytes: number) => void): AsyncGenerator<Uint8Array> {
@@ -194,17 +166,6 @@ async function* volumesOf(source: Bytes, volumeBytes: number): AsyncGenerator<By
   } finally {
     await iterator.return?.();
   }
-}
-
-function compare(found: Tally, wanted: Tally, where: string): void {
-  if (found.bytes === wanted.bytes && found.sha256 === wanted.sha256) return;
-  throw damaged(where, `${found.bytes} bytes of sha256 ${found.sha256}`, `${wanted.bytes} of ${wanted.sha256}`);
-}
-
-function damaged(where: string, found: string, wanted: string): PgkitError {
-  return new PgkitError("object-corrupt", `${where} is damaged: found ${found}, expected ${wanted}`, {
-    hint: "restore from another backup; pgkit verify tells which are whole",
-  });
 }
 
 /** The sha256 of small bytes, in hex. */

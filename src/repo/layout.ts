@@ -54,14 +54,41 @@ export function lineageKey(lineage: { instance: string; systemId: string }): str
   return `${walFolder(lineage)}lineage.json`;
 }
 
+/** What `pitr enable` changed on the server of a lineage, so that `pitr disable` undoes that and nothing else. */
+export function archivingKey(lineage: { instance: string; systemId: string }): string {
+  return `${walFolder(lineage)}enabled.json`;
+}
+
 /** A WAL file by PostgreSQL's own name for it, in the folder of its timeline; `suffix` tells how it is encoded. */
 export function walKey(lineage: { instance: string; systemId: string }, name: string, suffix: string): string {
   return `${walFolder(lineage)}${name.slice(0, 8)}/${name}${suffix}`;
 }
 
+/** The WAL file in a key of `walKey`, `undefined` for any other key; `suffix` is `.zst` or `.zst.age`. */
+export function walFileOf(
+  key: string,
+): { instance: string; systemId: string; name: string; suffix: string } | undefined {
+  const [, instance, systemId, timeline, name, suffix] =
+    /^wal\/([^/]+)\/(\d+)\/([0-9A-F]{8})\/([0-9A-Fa-z.]+?)(\.zst(?:\.age)?)$/.exec(key) ?? [];
+  if (instance === undefined || systemId === undefined || timeline === undefined) return undefined;
+  if (name === undefined || suffix === undefined || !name.startsWith(timeline)) return undefined;
+  return { instance, systemId, name, suffix };
+}
+
+/** The instance and system identifier that a key under `walPrefix` belongs to, `undefined` for a key that is foreign. */
+export function lineageOf(key: string): { instance: string; systemId: string } | undefined {
+  const [, instance, systemId] = /^wal\/([^/]+)\/(\d+)\/./.exec(key) ?? [];
+  return instance === undefined || systemId === undefined ? undefined : { instance, systemId };
+}
+
+/** Where the records of WAL that was given up are. */
+export function gapPrefix(lineage: { instance: string; systemId: string }): string {
+  return `${walFolder(lineage)}gaps/`;
+}
+
 /** WAL that was given up on purpose, so that no restore believes it is there. */
 export function gapKey(lineage: { instance: string; systemId: string }, time: Date, unique: string): string {
-  return `${walFolder(lineage)}gaps/${compactTime(time)}-${unique}.json`;
+  return `${gapPrefix(lineage)}${compactTime(time)}-${unique}.json`;
 }
 
 /** A pin: the backup is not pruned while this object says so. */
