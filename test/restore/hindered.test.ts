@@ -113,6 +113,18 @@ it("a server older than the backup's is refused", async () => {
   expect(ran).toMatchObject({ status: 2, stderr: expect.stringMatching(/PostgreSQL 99.*--to-instance/s) });
 });
 
+it("a backup that is named is restored only as one of the instance that is named", async () => {
+  const id = await pgkit.backup("app", "it");
+  const ran = await pgkit.run(["restore", "app", "--backup", id, "--instance", "parts", "--as", "other"]);
+  expect(ran).toMatchObject({
+    status: 2,
+    stderr: expect.stringMatching(/is of instance it, not of parts[\s\S]*--to-instance/),
+  });
+  expect(await databases()).toEqual(["app", "postgres"]);
+  const planned = await pgkit.run(["restore", "app", "--backup", id, "--instance", "it", "--as", "other", "--dry-run"]);
+  expect(planned).toMatchObject({ status: 0, stdout: expect.stringContaining(id) });
+});
+
 it("a row that is missing after the load fails the restore, and nothing takes the name", async () => {
   for (const instance of ["it", "parts"]) {
     const id = await pgkit.backup("app", instance);

@@ -68,6 +68,7 @@ async function chooseBackup(context: CommandContext, args: CommandArguments): Pr
   const id = args.flags.backup;
   if (id !== undefined) {
     const found = await findInRepositories(context, id);
+    refuseOtherInstance(context, found.manifest);
     if (found.manifest.database === database) return found;
     const message = `backup ${id} is of database ${found.manifest.database ?? "none"}, not of ${database}`;
     throw new PgkitError("usage", message, { hint: "--as restores it under another name" });
@@ -85,6 +86,14 @@ async function chooseBackup(context: CommandContext, args: CommandArguments): Pr
     }
   }
   throw missing;
+}
+
+/** --instance says whose backups are meant; where they go is another question. */
+function refuseOtherInstance({ instanceName }: CommandContext, { id, instance }: Manifest): void {
+  if (instanceName === undefined || instanceName === instance) return;
+  throw new PgkitError("usage", `backup ${id} is of instance ${instance}, not of ${instanceName}`, {
+    hint: `leave --instance out, or restore it into ${instanceName} by --to-instance ${instanceName}`,
+  });
 }
 
 async function audited(
