@@ -45,3 +45,30 @@ export async function findInRepositories(context: CommandContext, id: string): P
   }
   throw missing;
 }
+
+/**
+ * The copies of the backup of that id, one from each repository that has it, and the errors of those where its manifest
+ * cannot be read. Fails with `backup-missing` when none has it.
+ */
+export async function findEveryCopy(
+  context: CommandContext,
+  id: string,
+): Promise<{ found: FoundBackup[]; unreadable: { error: PgkitError; repository: string }[] }> {
+  const { findBackup } = await import("../repo/backups.ts");
+  const { isPgkitError } = await import("../lib/errors.ts");
+  const { signal } = context;
+  const copies: Awaited<ReturnType<typeof findEveryCopy>> = { found: [], unreadable: [] };
+  let missing: unknown;
+  for (const config of context.config.repositories) {
+    try {
+      const repository = await context.openRepository(config);
+      copies.found.push({ manifest: await findBackup(repository, id, { signal }), repository });
+    } catch (error) {
+      if (isPgkitError(error, "manifest-corrupt")) copies.unreadable.push({ error, repository: config.url });
+      else if (isPgkitError(error, "backup-missing", "repository-missing")) missing ??= error;
+      else throw error;
+    }
+  }
+  if (copies.found.length + copies.unreadable.length === 0) throw missing;
+  return copies;
+}

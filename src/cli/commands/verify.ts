@@ -1,6 +1,5 @@
-import { isPgkitError } from "../../lib/errors.ts";
 import type { Command, CommandArguments, CommandContext } from "../command.ts";
-import { type FoundBackup, findInRepositories, readRepositories } from "../read-repositories.ts";
+import { type FoundBackup, findEveryCopy, readRepositories } from "../read-repositories.ts";
 import { harmless } from "../text.ts";
 
 export const verifyCommand: Command = {
@@ -15,7 +14,9 @@ export const verifyCommand: Command = {
   run: async (context, args) => {
     const results: Result[] = [];
     const { backups, unreadable } = await chosen(context, args);
-    for (const { id, error } of unreadable) results.push({ id, ok: false, problems: [error.message] });
+    for (const { id, error, repository } of unreadable) {
+      results.push({ id, repository, ok: false, problems: [error.message] });
+    }
     for (const found of backups) results.push(await verifyOne(context, args, found));
     context.out.result({
       json: { results },
@@ -27,8 +28,10 @@ export const verifyCommand: Command = {
 
 const verificationFailed = 40;
 
+/** One a copy: a backup that went to two repositories has two. */
 interface Result {
   id: string;
+  repository: string;
   ok: boolean;
   problems: string[];
 }
@@ -37,14 +40,11 @@ async function chosen(context: CommandContext, args: CommandArguments) {
   const ids = args.all("BACKUP...");
   if (ids.length === 0) return readRepositories(context, context.instanceName);
   const backups: FoundBackup[] = [];
-  const unreadable: { id: string; error: Error }[] = [];
+  const unreadable: { id: string; error: Error; repository: string }[] = [];
   for (const id of ids) {
-    try {
-      backups.push(await findInRepositories(context, id));
-    } catch (error) {
-      if (!isPgkitError(error, "manifest-corrupt")) throw error;
-      unreadable.push({ id, error });
-    }
+    const copies = await findEveryCopy(context, id);
+    backups.push(...copies.found);
+    unreadable.push(...copies.unreadable.map((each) => ({ id, ...each })));
   }
   return { backups, unreadable };
 }
@@ -62,9 +62,11 @@ async function verifyOne(context: CommandContext, { flags }: CommandArguments, f
     jobs: flags.jobs ?? 2,
     ...{ clock, report, signal },
   });
-  return { id: manifest.id, ok: problems.length === 0, problems };
+  return { id: manifest.id, repository: repository.where, ok: problems.length === 0, problems };
 }
 
-function line({ id, ok, problems }: Result): string {
-  return ok ? `${id}  ok` : [`${id}  DAMAGED`, ...problems.map((problem) => `  ${problem}`)].join("\n");
+function line({ id, repository, ok, problems }: Result, _: number, all: readonly Result[]): string {
+  const copies = all.filter((each) => each.id === id).length;
+  const name = copies === 1 ? id : `${id} in ${repository}`;
+  return ok ? `${name}  ok` : [`${name}  DAMAGED`, ...problems.map((problem) => `  ${problem}`)].join("\n");
 }
