@@ -42,12 +42,13 @@ export interface RenderOptions {
   readonly progress: "auto" | "bar" | "plain" | "json";
 }
 
-/** The only place that writes to stdout and stderr. Every text is scrubbed of secrets, and of control characters where it is not JSON. */
+/** The only place that writes to stdout and stderr. Every text is scrubbed of secrets (on stdout of those alone that cannot be a name), and of control characters where it is not JSON. */
 export async function createRenderer(options: RenderOptions): Promise<Renderer> {
   const { streams, vault, clock, json, verbose } = options;
   const form = progressForm(options);
   const write = (stream: Writable, text: string) => {
-    if (!closed.has(stream)) stream.write(vault.scrub(text.endsWith("\n") ? text : `${text}\n`));
+    const scrub = stream === streams.stdout ? vault.scrubResult : vault.scrub;
+    if (!closed.has(stream)) stream.write(scrub(text.endsWith("\n") ? text : `${text}\n`));
   };
   const jsonLine = (value: unknown) => write(streams.stderr, JSON.stringify(plain(value)));
   const progress: Progress = await progressOf(form, {

@@ -120,6 +120,27 @@ test("the printed configuration holds no password", async () => {
   }
 });
 
+test.each(["postgres", "tenant", "tenant_1", "Prod-1.db"])(
+  "a password that is also a name, %s, blots nothing out of a result, and is in no message",
+  async (word) => {
+    const files = { "pgkit.yaml": `instances: { a: { url: 'postgresql://u:${word}@h/d' } }` };
+    const json = { database: word, roles: [`${word}_reader`], url: `postgresql://u:${word}@h/d` };
+    const command = testCommand(async (context) => {
+      context.out.result({ json, text: `${word} of ${word}_reader at postgresql://u:${word}@h/d` });
+      context.report({ type: "warning", message: `the password is ${word}` });
+      throw new PgkitError("postgres-denied", `connecting with ${word}`);
+    });
+    const asJson = await run(["try", "--json"], { files, commands: [command] });
+    expect(JSON.parse(asJson.stdout)).toEqual({ ...json, url: "postgresql://u:***@h/d" });
+    const asText = await run(["try"], { files, commands: [command] });
+    expect(asText.stdout).toBe(`${word} of ${word}_reader at postgresql://u:***@h/d\n`);
+    for (const { stderr } of [asJson, asText]) {
+      expect(stderr).not.toContain(word);
+      expect(stderr).toContain("connecting with ***");
+    }
+  },
+);
+
 test("a wrong URL with a password is refused without it", async () => {
   const files = { "pgkit.yaml": `instances: { a: { url: 'postgresql://u:hunter22@h:99999/d' } }` };
   const ran = await run(["print-config", "--verbose"], { files, commands: [printConfig] });
