@@ -37,7 +37,14 @@ export async function main(argv: readonly string[], env: Environment, outside = 
   const args = argv.slice(2);
   // Until the command line is understood, this is the best guess of how its user wants to be told about errors.
   const guessed = { json: args.includes("--json"), quiet: false, verbose: false, progress: "plain" } as const;
-  const run: Run = { args, env, outside, vault, renderer: await createRenderer({ streams, clock, vault, ...guessed }) };
+  const run: Run = {
+    self: argv.slice(0, 2),
+    args,
+    env,
+    outside,
+    vault,
+    renderer: await createRenderer({ streams, clock, vault, ...guessed }),
+  };
   const stopping = new AbortController();
   const stopListening = outside.listen(
     (signal) => {
@@ -66,6 +73,7 @@ export async function main(argv: readonly string[], env: Environment, outside = 
 }
 
 interface Run {
+  readonly self: readonly string[];
   readonly args: readonly string[];
   readonly env: Environment;
   readonly outside: Outside;
@@ -74,7 +82,7 @@ interface Run {
 }
 
 async function runCommandLine(run: Run, signal: AbortSignal): Promise<number> {
-  const { env, outside, vault } = run;
+  const { self, env, outside, vault } = run;
   const { version } = packageJson;
   const parsed = parseCommandLine(run.args, outside.commands, version);
   if (parsed.type === "print") {
@@ -95,7 +103,7 @@ async function runCommandLine(run: Run, signal: AbortSignal): Promise<number> {
   signal.throwIfAborted();
   const { report, out } = run.renderer;
   const context = commandContext({
-    ...{ version, config, env, cwd, clock, signal, report, out, streams, vault },
+    ...{ version, self, config, env, cwd, clock, signal, report, out, streams, vault },
     instance: flags.get(globalOptions.instance),
     dryRun: flags.get(commandOptions.dryRun),
     yes: flags.get(commandOptions.yes),

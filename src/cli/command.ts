@@ -51,6 +51,8 @@ export interface CommandArguments {
 /** What a command may use; made once by `main`. */
 export interface CommandContext {
   readonly version: string;
+  /** The words by which this pgkit was started: Node, and the path of its script. */
+  readonly self: readonly string[];
   readonly report: Report;
   readonly clock: Clock;
   /** Aborted by SIGINT and SIGTERM with a `cancelled` error as its reason. */

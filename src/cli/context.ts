@@ -13,6 +13,7 @@ import { storesOf } from "./repositories.ts";
 
 export interface ContextInput {
   readonly version: string;
+  readonly self: readonly string[];
   readonly config: Config;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly cwd: string;
@@ -33,6 +34,7 @@ export function commandContext(input: ContextInput): CommandContext {
   const { config, clock, report } = input;
   return {
     version: input.version,
+    self: input.self,
     report,
     clock,
     signal: input.signal,
