@@ -109,7 +109,7 @@ function stoppedReading({ connection, database }: ToolTarget, program: string): 
 }
 
 /** A program's failure, by its last words: execa's own message would repeat its arguments. */
-function toolError(error: unknown, { connection, database, signal }: ToolTarget, program: string): unknown {
+export function toolError(error: unknown, { connection, database, signal }: ToolTarget, program: string): unknown {
   if (signal?.aborted === true) return signal.reason;
   if (!(error instanceof ExecaError)) return error;
   const words = lastWords(error);
