@@ -1,0 +1,30 @@
+import { shellWord } from "./archive-command.ts";
+
+/** Seconds after which a prefetcher whose heartbeat stands still counts as dead. */
+const patienceS = 30;
+const pauseS = 0.02;
+
+/**
+ * The text of restore_command for a recovery that a prefetcher feeds: a shell that asks for the file (`NAME.want`) and
+ * waits until it is there, proven absent (`NAME.absent`: exit 1) or not to be had (`NAME.error`: exit 200). It ends with
+ * 200 as well when the prefetcher is gone or stands still. Every other end than that of `NAME.absent` is above 125, which
+ * stops recovery, as PostgreSQL takes anything below for the end of the archive. Absence is never remembered: the note
+ * goes with the answer.
+ */
+export function spoolRestoreCommand(folder: string): string {
+  const lines = [
+    `d=${shellWord(folder).replaceAll("%", "%%")}; f=$d/%f; n=0; last=;`,
+    // No redirection of `:` here: where it fails, dash ends with 2, which would be the end of the archive.
+    `[ -e "$f" ] || touch "$f.want" || exit 200;`,
+    `until [ -e "$f" ]; do`,
+    `if [ -e "$f.absent" ]; then rm -f "$f.absent" || exit 200; exit 1; fi;`,
+    `if [ -e "$f.error" ]; then exit 200; fi;`,
+    `read -r beat <"$d/alive" || exit 200;`,
+    `if [ "$beat" = "$last" ]; then n=$((n+1)); else n=0; last=$beat; fi;`,
+    `if [ "$n" -ge ${Math.round(patienceS / pauseS)} ]; then exit 200; fi;`,
+    `sleep ${pauseS} || exit 200;`,
+    `done;`,
+    `mv "$f" "%p" || exit 200`,
+  ];
+  return lines.join(" ");
+}
