@@ -1,9 +1,21 @@
 import { PgkitError } from "../lib/errors.ts";
-import type { Lsn } from "../lib/lsn.ts";
+import { formatLsn, type Lsn, parseLsn } from "../lib/lsn.ts";
 import type { BaseFacts, Manifest } from "../repo/manifest.ts";
 import type { LineageFacts } from "../repo/wal.ts";
 import type { WalInventory } from "../repo/wal-inventory.ts";
-import type { RecoveryAction, RecoveryTarget, TimelineChoice } from "./recovery-target.ts";
+import { refuseAmbiguous } from "./recovery-ambiguity.ts";
+import { type ChosenBackup, chooseBackup, endsBefore, notOnTheWay } from "./recovery-backup.ts";
+import { segmentsIn, upTo } from "./recovery-coverage.ts";
+import { knownTimelines, type Leg, legsFrom, pathTo } from "./recovery-path.ts";
+import { assertReachable, type Reach, reachOf } from "./recovery-reach.ts";
+import { ofOneServer, type ServerHistory } from "./recovery-server.ts";
+import {
+  describeTarget,
+  momentText,
+  type RecoveryAction,
+  type RecoveryTarget,
+  type TimelineChoice,
+} from "./recovery-target.ts";
 
 /** A base backup: a manifest that has its facts. */
 export type BaseManifest = Manifest & { base: BaseFacts };
@@ -35,6 +47,8 @@ export interface RecoveryRequest {
   backup?: string | undefined;
   /** Of several servers that the instance has had. */
   systemId?: string | undefined;
+  /** In which moments are told besides UTC. */
+  timeZone?: string | undefined;
 }
 
 export interface RecoveryPlan {
@@ -67,9 +81,110 @@ export interface RecoveryPlan {
 
 /**
  * What to restore and what to recover, to reach the target; pure. Fails before anything is read from the repository's
- * files with `no-backup-for-target`, `wal-gap`, `timeline-unreachable` or `target-not-archived`, and with `usage` when the
- * request leaves open which of several histories is meant.
+ * files with `no-backup-for-target`, `wal-gap`, `timeline-unreachable` or `target-not-archived`, with `backup-missing`
+ * for a backup or a link that is not there, and with `usage` when the request leaves open which history is meant.
  */
-export function planRecovery(_inventory: RecoveryInventory, _request: RecoveryRequest): RecoveryPlan {
-  throw new PgkitError("bug", "the plan of a recovery is not made yet");
+export function planRecovery(inventory: RecoveryInventory, request: RecoveryRequest): RecoveryPlan {
+  return ofOneServer(inventory, request, (server) => planOn(server, request));
+}
+
+function planOn(server: ServerHistory, request: RecoveryRequest): RecoveryPlan {
+  const way = chooseTimeline(server, request);
+  const chosen = chooseBackup(server.backups, way.legs, request);
+  if (request.timeline === "latest") refuseAmbiguous(server, chosen.legs, request.target);
+  const { backup, chain, legs } = chosen;
+  const reach = reachOf(server, backup, legs);
+  assertReachable(server, chosen, reach, request);
+  const wal = upTo(reach.coverage, neededEnd(request.target, backup, reach), backup.base.segmentBytes);
+  const files = chain.flatMap((link) => link.files);
+  return {
+    ...{ instance: server.instance, backup, chain, systemId: server.systemId, lineage: server.wal?.lineage },
+    ...{ target: request.target, action: request.action, timeline: way.timeline },
+    targetTimeline: targetTimeline(way, backup),
+    wal: wal.map(({ timeline, startLsn, endLsn }) => ({ timeline, startLsn, endLsn })),
+    walSegments: sum(wal.map((stretch) => segmentsIn(stretch, backup.base.segmentBytes))),
+    walStoredBytes: Math.round(
+      sum(wal.map((stretch) => segmentsIn(stretch, backup.base.segmentBytes) * stretch.segmentStoredBytes)),
+    ),
+    objects: sum(files.map(({ volumes }) => volumes.length)),
+    storedBytes: sum(files.flatMap(({ volumes }) => volumes.map(({ storedBytes }) => storedBytes))),
+    restoredBytes: backup.base.sizeBytes,
+    latest: { time: momentText(reach.latestUs), lsn: reach.latestLsn },
+    notes: [...way.notes, ...chosen.notes, ...notesOn(request, chosen, reach)],
+  };
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}
+
+interface Way {
+  timeline: number;
+  legs: Leg[];
+  historyKnown: boolean;
+  notes: string[];
+}
+
+/** The timeline of the target. The latest is the newest that any base backup leads to. */
+function chooseTimeline(server: ServerHistory, request: RecoveryRequest): Way {
+  const { backups, wal } = server;
+  if (request.timeline === "current") {
+    const suitable = backups.filter((backup) => endsBefore(backup, request.target));
+    const backup = backups.find(({ id }) => id === request.backup) ?? suitable.at(-1) ?? backups.at(-1);
+    return { timeline: backup?.base.timeline ?? 1, ...pathTo(backup?.base.timeline ?? 1, wal), notes: [] };
+  }
+  const known = knownTimelines(
+    wal,
+    backups.map(({ base }) => base),
+  );
+  const asked = request.backup === undefined ? backups : backups.filter(({ id }) => id === request.backup);
+  if (request.timeline !== "latest") {
+    const way = { timeline: request.timeline, ...pathTo(request.timeline, wal), notes: [] };
+    if (!known.includes(way.timeline)) throw unknownTimeline(way.timeline, known, server.instance);
+    if (backups.length > 0 && !leads(way.legs, backups)) throw notOnTheWay(backups, way.legs);
+    return way;
+  }
+  const ways = known.map((timeline) => ({ timeline, ...pathTo(timeline, wal) }));
+  const way = ways.find(({ legs }) => leads(legs, asked)) ?? ways[0];
+  if (way === undefined) return { timeline: 1, ...pathTo(1, wal), notes: [] };
+  const newer = ways.slice(0, ways.indexOf(way)).map(({ timeline }) => timeline);
+  const because = request.backup === undefined ? "no base backup leads to it" : `${request.backup} does not lead to it`;
+  return { ...way, notes: newer.map((timeline) => `timeline ${timeline} is newer, and ${because}`) };
+}
+
+function leads(legs: readonly Leg[], backups: readonly BaseManifest[]): boolean {
+  return backups.some(({ base }) => legsFrom(base, legs) !== undefined);
+}
+
+function unknownTimeline(timeline: number, known: readonly number[], instance: string): PgkitError {
+  const message = `nothing of timeline ${timeline} of ${instance} is in the repository`;
+  return new PgkitError("timeline-unreachable", message, {
+    hint: `there are: ${known.toReversed().join(", ") || "none"}`,
+  });
+}
+
+/** PostgreSQL knows a timeline by its history file; that of the backup needs none. */
+function targetTimeline({ timeline, historyKnown }: Way, { base }: BaseManifest): string {
+  return timeline === base.timeline && !historyKnown ? "current" : String(timeline);
+}
+
+function neededEnd(target: RecoveryTarget, { base }: BaseManifest, { coverage: { endLsn } }: Reach): Lsn {
+  if (target.type === "immediate") return parseLsn(base.stopLsn);
+  return target.type === "lsn" ? target.lsn + 1n : endLsn;
+}
+
+function notesOn({ target, backup: asked }: RecoveryRequest, { legs, backup }: ChosenBackup, reach: Reach): string[] {
+  const notes = legs.flatMap(({ timeline, endLsn }) =>
+    endLsn === undefined ? [] : [`timeline ${timeline} is followed until ${formatLsn(endLsn)}, where it was left`],
+  );
+  const unknown = target.type === "xid" || target.type === "name";
+  if (unknown && asked === undefined) {
+    notes.push(
+      `where ${describeTarget(target)} is, is not known before recovery: when it is older than ${backup.id}, name an older backup by --backup`,
+    );
+  }
+  if (unknown && reach.coverage.gap !== undefined) {
+    notes.push(`WAL from ${formatLsn(reach.coverage.endLsn)} on is missing: a target behind it cannot be reached`);
+  }
+  return notes;
 }
