@@ -4,21 +4,7 @@ import { identifier } from "../postgres/quote.ts";
 import type { ArchivingRecord } from "../repo/archiving-record.ts";
 import { planSlot, type SlotPlan } from "./enable-slot.ts";
 import { autoValue, beyondAlterSystem, configuredValue } from "./setting-values.ts";
-import { refuseForeignCommand, type Wanted, wantedSettings } from "./wanted-settings.ts";
-
-export interface EnableRequest {
-  instance: string;
-  method: "archive" | "stream";
-  /** Of the server: nothing can be set on a standby. */
-  inRecovery: boolean;
-  archiveCommand: string;
-  timeoutMs: number;
-  slot: string;
-  /** An archive_command that is not ours is replaced, and put back by disable. */
-  replaceCommand: boolean;
-  /** What an earlier enable has changed. */
-  recorded: ArchivingRecord | undefined;
-}
+import { type EnableRequest, refuseForeignCommand, type Wanted, wantedSettings } from "./wanted-settings.ts";
 
 export interface SettingChange {
   setting: string;

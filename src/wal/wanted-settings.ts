@@ -1,7 +1,21 @@
 import { PgkitError } from "../lib/errors.ts";
 import type { ArchivingFacts } from "../postgres/archiving.ts";
-import type { EnableRequest } from "./enable-plan.ts";
+import type { ArchivingRecord } from "../repo/archiving-record.ts";
 import { configuredValue } from "./setting-values.ts";
+
+export interface EnableRequest {
+  instance: string;
+  method: "archive" | "stream";
+  /** Of the server: nothing can be set on a standby. */
+  inRecovery: boolean;
+  archiveCommand: string;
+  timeoutMs: number;
+  slot: string;
+  /** An archive_command that is not ours is replaced, and put back by disable. */
+  replaceCommand: boolean;
+  /** What an earlier enable has changed. */
+  recorded: ArchivingRecord | undefined;
+}
 
 export interface Wanted {
   name: string;
