@@ -7,14 +7,13 @@ import type { Connection } from "../postgres/connection.ts";
 import type { Programs } from "../postgres/programs.ts";
 import { type DatabaseEntry, listDatabases, type ServerFacts, serverFacts } from "../postgres/server-facts.ts";
 import { withSession } from "../postgres/session.ts";
-import { commitBackup, newestManifest } from "../repo/backups.ts";
+import { newestManifest } from "../repo/backups.ts";
 import { storedBytesOf } from "../repo/files.ts";
-import { backupFolder, backupId } from "../repo/layout.ts";
-import { type LogicalFacts, type Manifest, manifestFormat } from "../repo/manifest.ts";
+import type { Manifest } from "../repo/manifest.ts";
 import { type Repository, refreshGuide } from "../repo/repository.ts";
 import { type DatabaseDump, dumpDatabase } from "./database.ts";
 import { gaveWay, lockWaitMs } from "./snapshot.ts";
-import { discard, isAlive, type Target } from "./target.ts";
+import { commitTarget, discard, isAlive, newTargets, type Target } from "./target.ts";
 
 export interface LogicalBackupRequest {
   instance: string;
@@ -160,7 +159,7 @@ async function backupOne(
   const task = `${run.instance}/${database.name}`;
   const startedAt = clock.now();
   const startedMs = clock.monotonicMs();
-  const { id, targets } = newTargets(run, database, destinations, startedAt);
+  const { id, targets } = newTargets(run, database.name, destinations, startedAt);
   if (targets.length === 0) return;
   report({ type: "start", task });
   const stored = { bytes: 0 };
@@ -168,7 +167,7 @@ async function backupOne(
   try {
     const dump = { lockWaitMs, ...run, database: database.name, jobs, task, stored };
     const facts = await dumpDatabase(dump, targets);
-    const manifest = { id, database: database.name, startedAt: rfc3339(startedAt), facts };
+    const manifest = { ...manifestOf(run, id, startedAt), database: database.name, logical: facts };
     await Promise.all(targets.filter(isAlive).map((target) => commit(run, target, manifest)));
   } catch (error) {
     if (!lastAttempt && gaveWay(error) && !run.signal.aborted) {
@@ -205,68 +204,18 @@ function guessTotal(
   );
 }
 
-function newTargets(
-  run: Run,
-  database: DatabaseEntry,
-  destinations: readonly BackupDestination[],
-  startedAt: Date,
-): { id: string; targets: Target[] } {
-  const unique = Math.floor(run.clock.random() * 0x1_0000)
-    .toString(16)
-    .padStart(4, "0");
-  const id = backupId(database.name, startedAt, unique);
-  const alive = destinations.filter(({ signal }) => !signal.aborted);
-  return { id, targets: alive.map((each) => newTarget(run, each, id, startedAt)) };
-}
-
-function newTarget(run: Run, { repository, signal }: BackupDestination, id: string, startedAt: Date): Target {
-  const { retainMs } = repository;
+function manifestOf(run: Run, id: string, startedAt: Date) {
+  const { version, systemId } = run.server;
   return {
-    repository,
-    signal,
-    folder: backupFolder(run.instance, id),
-    retainUntil: retainMs === undefined ? undefined : new Date(startedAt.getTime() + retainMs),
-    files: [],
-    proof: "store-checksum",
-    failure: undefined,
-    commitTried: false,
+    ...{ id, kind: "logical" as const, instance: run.instance, startedAt: rfc3339(startedAt) },
+    server: { version, systemId },
+    tools: { pgkit: run.pgkitVersion, pgDump: run.programs.version },
   };
 }
 
-/** How long the one small write may take that makes a backup exist. */
-const commitMs = 60_000;
-
-async function commit(
-  run: Run,
-  target: Target,
-  { facts, ...named }: { id: string; database: string; startedAt: string; facts: LogicalFacts },
-): Promise<void> {
-  const { repository, files, proof, signal, retainUntil } = target;
-  const manifest: Manifest = {
-    format: manifestFormat,
-    ...named,
-    kind: "logical",
-    repository: repository.id,
-    instance: run.instance,
-    finishedAt: rfc3339(run.clock.now()),
-    server: { version: run.server.version, systemId: run.server.systemId },
-    tools: { pgkit: run.pgkitVersion, pgDump: run.programs.version },
-    ...(repository.recipients.length === 0 ? {} : { recipients: [...repository.recipients] }),
-    plainBytes: files.reduce((sum, file) => sum + file.plainBytes, 0),
-    storedBytes: storedBytesOf(files),
-    proof,
-    files: files.toSorted((a, b) => a.name.localeCompare(b.name)),
-    logical: facts,
-  };
-  try {
-    signal.throwIfAborted();
-    target.commitTried = true;
-    // Cut half-way nobody could tell whether it took place, and the files would have to stay: it runs to its end.
-    await commitBackup(repository, manifest, { signal: AbortSignal.timeout(commitMs), retainUntil });
-    run.outcome.made.push({ repository: repository.where, manifest });
-  } catch (error) {
-    target.failure = error;
-  }
+async function commit(run: Run, target: Target, manifest: Parameters<typeof commitTarget>[1]): Promise<void> {
+  const committed = await commitTarget(target, manifest, run.clock);
+  if (committed !== undefined) run.outcome.made.push({ repository: target.repository.where, manifest: committed });
 }
 
 function conclude(task: string, targets: readonly Target[], seconds: number, report: Report): void {

@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import { PgkitError } from "./errors.ts";
 
 export interface TarEntry {
@@ -87,7 +88,9 @@ function checksumOf(block: Buffer): number {
 
 function text(block: Buffer, start: number, length: number): string {
   const end = block.indexOf(0, start);
-  return block.toString("utf8", start, end < 0 || end > start + length ? start + length : end);
+  const bytes = block.subarray(start, end < 0 || end > start + length ? start + length : end);
+  // A name that is no UTF-8 keeps its bytes one to a character, as with those of backup_manifest.
+  return bytes.toString(isUtf8(bytes) ? "utf8" : "latin1");
 }
 
 function overridden(override: string | undefined, block: Buffer, start: number, length: number): number {
