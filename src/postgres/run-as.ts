@@ -40,10 +40,10 @@ export function processOptions(runAs: RunAs | undefined) {
   return { ...(runAs ?? {}), cwd: "/", extendEnv: false, env: { PATH: path, LC_ALL: "C.UTF-8" } };
 }
 
-/** A new folder for temporary files (0700) that belongs to `runAs`; the caller removes it. */
-export async function privateFolder(runAs: RunAs | undefined): Promise<string> {
+/** A new folder for temporary files (0700) that belongs to `runAs`, in TMPDIR or `parent`; the caller removes it. */
+export async function privateFolder(runAs: RunAs | undefined, parent?: string): Promise<string> {
   // A socket's path may have 107 bytes: the name is short.
-  const folder = await newScratchFolder("pgkit-");
+  const folder = await newScratchFolder("pgkit-", parent);
   if (runAs !== undefined) await chown(folder, runAs.uid, runAs.gid);
   return folder;
 }

@@ -15,6 +15,8 @@ export interface StartServerOptions {
   settings?: Record<string, string>;
   /** Also listens on 127.0.0.1: on this port, or a free one. Otherwise only a socket in a private folder answers. */
   tcp?: boolean | number;
+  /** Where the socket's folder is made; TMPDIR when left out, or where the path would be too long for a socket. */
+  socketParent?: string;
   /** `outlives`: the server stays when this process ends. By default it stops with it, even after SIGKILL. */
   lifetime?: "with-us" | "outlives";
   /** How long until it accepts connections; a recovery may need hours. By default 60,000. */
@@ -75,7 +77,7 @@ export async function startServer(options: StartServerOptions): Promise<RunningS
 }
 
 async function launch(options: StartServerOptions): Promise<RunningServer> {
-  const socketDir = await privateFolder(options.runAs);
+  const socketDir = await privateFolder(options.runAs, socketParent(options));
   const logFile = join(socketDir, "log");
   const port = await portFor(options.tcp ?? false);
   const child = spawn(options, [
@@ -102,6 +104,11 @@ async function launch(options: StartServerOptions): Promise<RunningServer> {
       await ended;
     },
   };
+}
+
+/** The folder's own name and the socket's in it take 40 of the 107 bytes that a socket's path may have. */
+function socketParent({ socketParent: parent }: StartServerOptions): string | undefined {
+  return parent === undefined || Buffer.byteLength(parent) > 67 ? undefined : parent;
 }
 
 function spawn(options: StartServerOptions, args: string[]) {

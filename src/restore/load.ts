@@ -2,7 +2,8 @@ import { rm, writeFile as writeLocalFile } from "node:fs/promises";
 import { join } from "node:path";
 import pLimit from "p-limit";
 import { isPgkitError, PgkitError } from "../lib/errors.ts";
-import { newScratchFolder, scratchError } from "../lib/scratch.ts";
+import { scratchError } from "../lib/scratch.ts";
+import { ownedScratchFolder } from "../lib/scratch-folder.ts";
 import { runTool, type ToolTarget, toolInput } from "../postgres/tools.ts";
 import { checkStored, readFile } from "../repo/files.ts";
 import type { StoredFile } from "../repo/manifest.ts";
@@ -36,7 +37,7 @@ function common({ missingTablespaces }: RestorePlan, target: ToolTarget): string
  * first error.
  */
 export async function loadDatabase(load: Load): Promise<void> {
-  const scratch = await newScratchFolder("pgkit-restore-");
+  const scratch = await ownedScratchFolder("pgkit-restore-");
   try {
     const archive = load.plan.files.find((file) => file.role === "archive");
     if (archive === undefined) await loadParts(load, scratch);

@@ -5,7 +5,7 @@ import { isPgkitError } from "../../src/lib/errors.ts";
 import { systemClock } from "../../src/lib/time.ts";
 import { readAll } from "../../src/store/body.ts";
 import { withClaim } from "../../src/store/file/claim.ts";
-import { thisOwner } from "../../src/store/file/owner.ts";
+import { thisOwner } from "../../src/lib/owner.ts";
 import { fileStore } from "../../src/store/file.ts";
 
 // What file.test.ts runs as processes of their own: node file-child.ts ROLE FOLDER [ARGUMENT]

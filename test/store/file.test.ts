@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { readAll } from "../../src/store/body.ts";
 import { fileError } from "../../src/store/file/errors.ts";
-import { thisOwner } from "../../src/store/file/owner.ts";
+import { thisOwner } from "../../src/lib/owner.ts";
 import { fileStore } from "../../src/store/file.ts";
 import { all, failsWith } from "./outcome.ts";
 

@@ -106,6 +106,13 @@ it("takes its server with it when it is stopped or killed, and the next run star
   killed.child.kill("SIGKILL");
   await killed.ended;
   await eventually(() => expect(() => process.kill(pid, 0)).toThrow("ESRCH"));
+  // Not to the end of the story: the next run removes what that one has left.
+  const next = await start("stopped");
+  await next.saying("n8n");
+  expect(await readdir(next.temp)).not.toContain(scratch);
+  next.child.kill("SIGTERM");
+  await next.ended;
+  expect(await readdir(next.temp)).toEqual([]);
 });
 
 it("leaves a folder alone that is not its own, and says where else it can go", async () => {

@@ -2,10 +2,10 @@ import { createHash, randomUUID } from "node:crypto";
 import { open, readdir, stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { PgkitError } from "../../lib/errors.ts";
+import { formatOwner, type Owner, parseOwner, stateOf } from "../../lib/owner.ts";
 import type { Clock } from "../../lib/time.ts";
 import { errorCode, unlessAbsent } from "./errors.ts";
 import { makeFolder, workFolder } from "./folders.ts";
-import { formatOwner, type Owner, parseOwner, stateOf } from "./owner.ts";
 
 /** A claim of another machine, whose process cannot be asked, counts for this long; `work` takes milliseconds. */
 const foreignClaimMs = 60_000;

@@ -1,7 +1,7 @@
+import type { Owner } from "../../lib/owner.ts";
+import { thisOwner } from "../../lib/owner.ts";
 import type { Clock } from "../../lib/time.ts";
 import { withClaim } from "./claim.ts";
-import type { Owner } from "./owner.ts";
-import { thisOwner } from "./owner.ts";
 
 /** A folder as a store: what every operation on it needs to know. */
 export interface Place {

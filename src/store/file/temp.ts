@@ -1,9 +1,9 @@
 import { randomInt, randomUUID } from "node:crypto";
 import { type FileHandle, open, readdir, stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
+import { formatOwner, type Owner, parseOwner, stateOf } from "../../lib/owner.ts";
 import { unlessAbsent } from "./errors.ts";
 import { makeFolder, workFolder } from "./folders.ts";
-import { formatOwner, type Owner, parseOwner, stateOf } from "./owner.ts";
 
 const dayMs = 24 * 60 * 60 * 1000;
 

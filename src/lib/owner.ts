@@ -1,7 +1,6 @@
 import { createHash } from "node:crypto";
 import { readFile, readlink } from "node:fs/promises";
 import { hostname } from "node:os";
-import { unlessAbsent } from "./errors.ts";
 
 /** Who made a temp file or a claim; stands in its name, so that a process killed at any moment leaves a readable trace. */
 export interface Owner {
@@ -46,7 +45,7 @@ export async function stateOf(owner: Owner, self: Owner): Promise<"alive" | "dea
 async function startOf(pid: number): Promise<string | undefined> {
   const stat = await unlessAbsent(readFile(`/proc/${pid}/stat`, "utf8")).catch((error: unknown) => {
     // The process ended between the opening of its file and the reading.
-    if (error instanceof Error && "code" in error && error.code === "ESRCH") return undefined;
+    if (codeOf(error) === "ESRCH") return undefined;
     throw error;
   });
   return stat?.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
@@ -57,6 +56,19 @@ function isRunning(pid: number): boolean {
     return process.kill(pid, 0);
   } catch (error) {
     // EPERM: it runs, as another user.
-    return error instanceof Error && "code" in error && error.code !== "ESRCH";
+    return codeOf(error) !== undefined && codeOf(error) !== "ESRCH";
   }
+}
+
+async function unlessAbsent<T>(work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work;
+  } catch (error) {
+    if (["ENOENT", "ENOTDIR"].includes(codeOf(error) ?? "")) return undefined;
+    throw error;
+  }
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && "code" in error ? String(error.code) : undefined;
 }
