@@ -1,10 +1,13 @@
 import type { Command } from "./command.ts";
+import { backupBaseCommand } from "./commands/backup-base.ts";
 import { backupLogicalCommand } from "./commands/backup-logical.ts";
 import { checkCommand } from "./commands/check.ts";
 import { completionCommand } from "./commands/completion.ts";
 import { demoCommand } from "./commands/demo.ts";
 import { keepCommand } from "./commands/keep.ts";
 import { listCommand } from "./commands/list.ts";
+import { pitrDisableCommand } from "./commands/pitr-disable.ts";
+import { pitrEnableCommand } from "./commands/pitr-enable.ts";
 import { pruneCommand } from "./commands/prune.ts";
 import { restoreCommand } from "./commands/restore.ts";
 import { scheduleCommand } from "./commands/schedule.ts";
@@ -15,12 +18,15 @@ import { verifyCommand } from "./commands/verify.ts";
 export const commands: readonly Command[] = [
   checkCommand,
   backupLogicalCommand,
+  backupBaseCommand,
   listCommand,
   showCommand,
   verifyCommand,
   restoreCommand,
   pruneCommand,
   keepCommand,
+  pitrEnableCommand,
+  pitrDisableCommand,
   scheduleCommand,
   demoCommand,
   completionCommand,

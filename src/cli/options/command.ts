@@ -61,6 +61,63 @@ export const commandOptions = {
   }),
   forever: option(value.yesOrNo, { flag: "--forever", default: false, doc: "keep the backup until it is released" }),
   release: option(value.yesOrNo, { flag: "--release", default: false, doc: "let retention decide again" }),
+  method: option(value.choice("archive", "stream"), {
+    flag: "--method <method>",
+    defaultDoc: "`archive.method` of the instance",
+    doc: "how WAL comes to the repository: the server's archive_command, or pgkit wal stream",
+  }),
+  newLineage: option(value.yesOrNo, {
+    flag: "--new-lineage",
+    default: false,
+    doc: "the server was upgraded or made anew: its WAL is kept beside that of the one before",
+  }),
+  replaceCommand: option(value.yesOrNo, {
+    flag: "--replace-command",
+    default: false,
+    doc: "replace an archive_command that is not pgkit's; pgkit pitr disable puts it back",
+  }),
+  withWal: option(value.yesOrNo, {
+    flag: "--with-wal",
+    default: false,
+    doc: "store the WAL from its start to its end in the base backup, so that it restores without an archive",
+  }),
+  label: option(value.text, {
+    flag: "--label <text>",
+    defaultDoc: "`pgkit` and the backup's id",
+    doc: "what PostgreSQL writes into backup_label and its log",
+  }),
+  checkpoint: option(value.choice("fast", "spread"), {
+    flag: "--checkpoint <speed>",
+    defaultDoc: "`base.checkpoint` of the instance",
+    doc: "`fast` begins at once; `spread` spares the server's disk and begins minutes later",
+  }),
+  maxRate: option(value.byteSize, {
+    flag: "--max-rate <bytes>",
+    defaultDoc: "`base.maxRate` of the instance",
+    doc: "bytes a second that the server sends at most",
+  }),
+  walTimeout: option(value.duration, {
+    flag: "--wal-timeout <time>",
+    default: 60_000,
+    defaultDoc: "`60s`",
+    doc: "how long the WAL of a base backup may come no further until the backup fails",
+  }),
+  incremental: option(value.yesOrNo, {
+    flag: "--incremental",
+    default: false,
+    doc: "store only what has changed since the newest base backup (PostgreSQL 17 and newer)",
+  }),
+  engine: option(value.choice("protocol", "pg_basebackup"), {
+    flag: "--engine <engine>",
+    defaultDoc: "`base.engine` of the instance",
+    doc: "how a base backup is taken: by pgkit itself, or by the program",
+  }),
+  standby: option(value.postgresUrl, {
+    flag: "--standby <url>",
+    defaultDoc: "`base.standby` of the instance",
+    secret: true,
+    doc: "the standby to take the base backup from; the password is that of the instance",
+  }),
   reason: option(value.text, { flag: "--reason <text>", doc: "why, for those who find the pin later" }),
 };
 
