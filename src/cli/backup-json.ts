@@ -2,10 +2,14 @@ import type { Manifest } from "../repo/manifest.ts";
 
 /** A backup as the contract's JSON has it. It was verified before it existed, or it would not exist. */
 export function backupJson(manifest: Manifest, keptUntil?: string): Record<string, unknown> {
-  const { id, kind, instance, database, startedAt, finishedAt, server, plainBytes, storedBytes } = manifest;
+  const { id, kind, instance, database, startedAt, finishedAt, server, plainBytes, storedBytes, parent, base } =
+    manifest;
+  const wal = base && { timeline: base.timeline, startLsn: base.startLsn, stopLsn: base.stopLsn };
   return {
     ...{ id, kind, instance, ...(database === undefined ? {} : { database }) },
     ...{ startedAt, finishedAt, server, plainBytes, storedBytes, verified: true },
     ...(keptUntil === undefined ? {} : { keptUntil }),
+    ...(parent === undefined ? {} : { parent }),
+    ...(wal === undefined ? {} : { wal }),
   };
 }
