@@ -3,8 +3,15 @@ import type { Report } from "../lib/report.ts";
 import type { Clock } from "../lib/time.ts";
 import type { Programs } from "../postgres/programs.ts";
 import type { RunAs } from "../postgres/run-as.ts";
+import { storedBytesOf } from "../repo/files.ts";
 import type { Manifest } from "../repo/manifest.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
+import { claimOf, takePlaces } from "./cluster-claim.ts";
+import { finishCluster } from "./cluster-finish.ts";
+import { extractBackup, readServerManifest } from "./cluster-full.ts";
+import { placesOf } from "./cluster-places.ts";
+import { saveUnarchivedWal } from "./cluster-wal.ts";
+import { localError } from "./local-errors.ts";
 
 export interface ClusterFilesRequest {
   repository: RepositoryReader;
@@ -50,5 +57,53 @@ export interface RestoredFiles {
  * or `system-mismatch` before anything is changed; with `object-corrupt`, `verification-failed` or `disk-full` later.
  */
 export async function restoreClusterFiles(request: ClusterFilesRequest): Promise<RestoredFiles> {
-  throw new PgkitError("bug", `restoring files into ${request.dataDir} is not built yet`);
+  const backup = checkedChain(request.chain);
+  const { dataDir, runAs, report, clock, signal } = request;
+  try {
+    const places = placesOf(backup, dataDir, request.tablespaces);
+    const state = await claimOf(places, backup, request.delta);
+    const manifest = await readServerManifest(request.repository, backup, signal);
+    const progress = progressOf(request, backup);
+    await takePlaces(places, backup, runAs);
+    if (state === "delta") await saveUnarchivedWal(dataDir, report);
+    const work = { manifest, fresh: state === "new", onBytes: progress.add };
+    const restored = await extractBackup(request, backup, places, work);
+    await finishCluster(places, request.beforeControl && (() => request.beforeControl?.(dataDir) ?? Promise.resolve()));
+    report({ type: "done", task: progress.task, bytes: progress.bytes(), seconds: progress.seconds(clock) });
+    return restored;
+  } catch (error) {
+    throw localError(error, dataDir);
+  }
+}
+
+/** The last of a chain of which each backup builds on the one before. */
+function checkedChain(chain: readonly Manifest[]): Manifest {
+  for (const [index, { id, parent }] of chain.entries()) {
+    const before = chain[index - 1]?.id;
+    if (parent !== before)
+      throw new PgkitError(
+        "bug",
+        `in a chain to restore, ${id} is not followed by its child (it builds on ${parent}, before it is ${before})`,
+      );
+  }
+  const last = chain.at(-1);
+  if (last === undefined) throw new PgkitError("bug", "there is no backup in the chain to restore");
+  return last;
+}
+
+function progressOf({ chain, report, clock }: ClusterFilesRequest, { instance, id }: Manifest) {
+  const task = `restore ${instance}/${id}`;
+  const totalBytes = storedBytesOf(chain.flatMap(({ files }) => files));
+  const startedMs = clock.monotonicMs();
+  let bytes = 0;
+  report({ type: "start", task, totalBytes });
+  return {
+    task,
+    bytes: () => bytes,
+    seconds: (at: Clock) => (at.monotonicMs() - startedMs) / 1000,
+    add: (more: number) => {
+      bytes += more;
+      report({ type: "progress", task, bytes, totalBytes });
+    },
+  };
 }

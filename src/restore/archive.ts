@@ -1,0 +1,35 @@
+import { isPgkitError } from "../lib/errors.ts";
+import type { Bytes } from "../lib/streams.ts";
+import { decode } from "../repo/encoding.ts";
+import { checkStored, readVolumes } from "../repo/files.ts";
+import type { StoredFile } from "../repo/manifest.ts";
+import type { RepositoryReader } from "../repo/repository.ts";
+
+/**
+ * A tar of a base backup, decoded, also where the server compressed it. The stored bytes are checked while they pass, and
+ * age and zstd check what they decode; the plain bytes are not summed up once more, since backup_manifest has a checksum
+ * for every file. Fails with `object-corrupt`, `object-missing` or `identity-wrong`; `onBytes` counts stored bytes.
+ */
+export async function* readArchive(
+  repository: RepositoryReader,
+  file: StoredFile,
+  { signal, onBytes = () => undefined }: { signal: AbortSignal; onBytes?: (bytes: number) => void },
+): AsyncGenerator<Uint8Array> {
+  const where = `${file.volumes[0]?.key ?? file.name} in ${repository.where}`;
+  const stored = counted(readVolumes(repository, file, { signal }), onBytes);
+  const encoding = file.name.endsWith(".zst") ? (["zstd", ...file.encoding] as const) : file.encoding;
+  try {
+    yield* decode(stored, encoding, repository.identities, where);
+  } catch (error) {
+    // A changed header looks like one for other recipients, so that what is stored has to be looked at first.
+    if (isPgkitError(error, "identity-wrong")) await checkStored(repository, file, { signal });
+    throw error;
+  }
+}
+
+async function* counted(source: Bytes, onBytes: (bytes: number) => void): AsyncGenerator<Uint8Array> {
+  for await (const piece of source) {
+    onBytes(piece.length);
+    yield piece;
+  }
+}

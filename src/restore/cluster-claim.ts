@@ -1,0 +1,139 @@
+import { chmod, chown, lstat, mkdir, open, readdir, readFile, readlink, rename, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { PgkitError } from "../lib/errors.ts";
+import type { RunAs } from "../postgres/run-as.ts";
+import type { Manifest } from "../repo/manifest.ts";
+import { unlessAbsent } from "../store/file/errors.ts";
+import { type Marker, readMarker, writeMarker } from "./cluster-marker.ts";
+import { controlPath, type Places } from "./cluster-places.ts";
+
+/** The pg_control that was there before a delta restore, until it is done. */
+export const formerControlPath = "global/pg_control.pgkit-before";
+
+/**
+ * Whether a backup may be restored into these places, looking only: `new` into empty ones; `resumed` where this restore was
+ * cut; `delta` over what is there of the same system. Fails with `refused-overwrite`, `system-mismatch` or `locked`.
+ */
+export async function claimOf(places: Places, backup: Manifest, delta: boolean): Promise<"new" | "resumed" | "delta"> {
+  const { dataDir } = places;
+  const empty = await isEmpty(dataDir, "the data directory");
+  const marker = empty ? undefined : await readMarker(dataDir);
+  const state = empty ? "new" : await stateOfFull(dataDir, backup, delta, marker);
+  for (const { oid, to } of places.tablespaces) {
+    if (await isEmpty(to, `the directory of tablespace ${oid}`)) continue;
+    if (marker?.tablespaces.includes(to) || (state !== "new" && (await linkOf(dataDir, oid)) === to)) continue;
+    throw new PgkitError("refused-overwrite", `the directory ${to} of tablespace ${oid} is not empty`, {
+      hint: `name an empty one: --tablespace ${oid}=DIR`,
+    });
+  }
+  return state;
+}
+
+async function stateOfFull(
+  dataDir: string,
+  backup: Manifest,
+  delta: boolean,
+  marker: Marker | undefined,
+): Promise<"resumed" | "delta"> {
+  await refuseRunning(dataDir);
+  if (marker !== undefined && marker.backup === backup.id && marker.systemId === backup.server.systemId)
+    return "resumed";
+  if (!delta) {
+    const what = marker === undefined ? "is not empty" : `holds a restore of ${marker.backup} that was cut`;
+    throw new PgkitError("refused-overwrite", `the data directory ${dataDir} ${what}`, {
+      hint: "name an empty one; --delta goes over a directory of the same system and keeps what is right in it",
+    });
+  }
+  const systemId = marker?.systemId ?? (await systemIdOf(dataDir));
+  if (systemId === backup.server.systemId) return "delta";
+  const message = `${dataDir} is of the system ${systemId}, backup ${backup.id} of ${backup.server.systemId}`;
+  throw new PgkitError("system-mismatch", message, {
+    hint: "name an empty directory: nothing was changed in this one",
+  });
+}
+
+/** The system identifier in the first 8 bytes of pg_control. */
+async function systemIdOf(dataDir: string): Promise<string> {
+  const bytes = await unlessAbsent(readFile(join(dataDir, controlPath)));
+  if (bytes !== undefined && bytes.length >= 8) return bytes.readBigUInt64LE().toString();
+  throw new PgkitError(
+    "refused-overwrite",
+    `${dataDir} is not empty, and no data directory: it has no ${controlPath}`,
+    {
+      hint: "name an empty directory: nothing was changed in this one",
+    },
+  );
+}
+
+/** As PostgreSQL itself decides: by the process in postmaster.pid, and whether others use its shared memory still. */
+async function refuseRunning(dataDir: string): Promise<void> {
+  const text = await unlessAbsent(readFile(join(dataDir, "postmaster.pid"), "utf8"));
+  if (text === undefined) return;
+  const lines = text.split("\n");
+  const pid = Math.abs(Number(lines[0]));
+  const segment = lines[6]?.trim().split(/\s+/)[1];
+  const inUse = segment !== undefined && (await isAttached(segment));
+  if (!inUse && !(pid > 0 && isAlive(pid))) return;
+  throw new PgkitError("refused-overwrite", `a server runs on ${dataDir} (process ${pid}, by its postmaster.pid)`, {
+    hint: "stop it first; if that process is none of PostgreSQL's, remove postmaster.pid",
+  });
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    // EPERM: it runs, as another user.
+    return !(error instanceof Error && "code" in error && error.code === "ESRCH");
+  }
+}
+
+/** The columns of /proc/sysvipc/shm (proc(5)): key, shmid, perms, size, cpid, lpid, nattch. */
+async function isAttached(shmid: string): Promise<boolean> {
+  const table = (await unlessAbsent(readFile("/proc/sysvipc/shm", "utf8"))) ?? "";
+  const row = table.split("\n").find((line) => line.trim().split(/\s+/)[1] === shmid);
+  return row !== undefined && Number(row.trim().split(/\s+/)[6]) > 0;
+}
+
+async function linkOf(dataDir: string, oid: number): Promise<string | undefined> {
+  const path = join(dataDir, "pg_tblspc", String(oid));
+  const found = await unlessAbsent(lstat(path));
+  return found?.isSymbolicLink() ? await readlink(path) : undefined;
+}
+
+/** True also where there is nothing. */
+async function isEmpty(dir: string, what: string): Promise<boolean> {
+  const found = await unlessAbsent(stat(dir));
+  if (found === undefined) return true;
+  if (!found.isDirectory()) throw new PgkitError("refused-overwrite", `${what} ${dir} is a file`);
+  return (await readdir(dir)).length === 0;
+}
+
+/**
+ * The first change: the places are made ours, the marker says whose they are from now on, and a pg_control that is there
+ * goes aside, so that no server starts on what is neither the old nor the new.
+ */
+export async function takePlaces(places: Places, backup: Manifest, runAs: RunAs | undefined): Promise<void> {
+  const { dataDir, tablespaces } = places;
+  for (const dir of [dataDir, ...tablespaces.map(({ to }) => to)]) {
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    await chmod(dir, 0o700);
+    if (runAs !== undefined) await chown(dir, runAs.uid, runAs.gid);
+  }
+  const { id, server } = backup;
+  const facts = { backup: id, systemId: server.systemId, tablespaces: tablespaces.map(({ to }) => to) };
+  await writeMarker(dataDir, facts, runAs);
+  await syncFolder(dataDir);
+  await unlessAbsent(rename(join(dataDir, controlPath), join(dataDir, formerControlPath)));
+  await unlessAbsent(syncFolder(join(dataDir, "global")));
+}
+
+/** Makes the names in a directory durable. */
+export async function syncFolder(dir: string): Promise<void> {
+  const handle = await open(dir, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

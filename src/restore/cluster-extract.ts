@@ -1,0 +1,105 @@
+import { join } from "node:path";
+import type { BackupManifest, ManifestFile } from "../lib/backup-manifest.ts";
+import { PgkitError } from "../lib/errors.ts";
+import type { Bytes } from "../lib/streams.ts";
+import { readTar } from "../lib/tar.ts";
+import type { TarEntry } from "../lib/tar-header.ts";
+import { localPath, manifestPathOf, type Places } from "./cluster-places.ts";
+import type { FileWriter } from "./cluster-write.ts";
+
+export interface Extraction {
+  places: Places;
+  manifest: BackupManifest;
+  writer: FileWriter;
+  /** Paths of backup_manifest whose files are right already. */
+  kept: ReadonlySet<string>;
+  wants: (path: string) => boolean;
+  /** What was found, of all archives together. */
+  found: Found;
+  signal: AbortSignal;
+}
+
+export interface Found {
+  /** Paths of the files that were in the archives. */
+  files: Set<string>;
+  /** Paths of the folders, with their modes. */
+  folders: Map<string, number>;
+  writtenBytes: number;
+  /** What differs from backup_manifest, one sentence each. */
+  problems: string[];
+}
+
+/** Puts the members of one archive into their places; `oid` is that of its tablespace. `where` names it in errors. */
+export async function extractArchive(
+  extraction: Extraction,
+  tar: Bytes,
+  { oid, where }: { oid: number | undefined; where: string },
+): Promise<void> {
+  for await (const { entry, body } of readTar(tar, where)) {
+    extraction.signal.throwIfAborted();
+    const path = manifestPathOf(oid, entry.path, where);
+    if (entry.type === "directory") await folder(extraction, path, entry);
+    else if (entry.type === "symlink") checkLink(extraction, path, entry, where);
+    else await file(extraction, path, entry, body);
+  }
+}
+
+async function folder({ places, writer, found }: Extraction, path: string, { mode }: TarEntry): Promise<void> {
+  found.folders.set(path, mode);
+  // The places themselves are there, and a tablespace's folder in the data directory is a link.
+  const isLink = places.tablespaces.some(({ oid }) => path === `pg_tblspc/${oid}`);
+  if (path === "" || isLink) return;
+  await writer.makeFolder(localPath(places, path), mode);
+}
+
+/** A link is no file of the archive to us: those to tablespaces are made by the backup's own record of them. */
+function checkLink({ places }: Extraction, path: string, { linkTarget }: TarEntry, where: string): void {
+  if (places.tablespaces.some(({ oid }) => path === `pg_tblspc/${oid}`)) return;
+  const message = `${where} holds a link from ${path} to ${linkTarget}, which is to no tablespace of the backup`;
+  throw new PgkitError("object-corrupt", message, {
+    hint: "nobody but pgkit should write to the repository: who changed it?",
+  });
+}
+
+async function file(extraction: Extraction, path: string, entry: TarEntry, body: Bytes): Promise<void> {
+  const { places, manifest, writer, kept, wants, found } = extraction;
+  const expected = manifest.files.get(path);
+  if (found.files.has(path)) found.problems.push(`${path} is in the backup twice`);
+  found.files.add(path);
+  // The server lists no WAL; what it says of itself are the manifest's last bytes.
+  if (expected === undefined && !path.startsWith("pg_wal/") && path !== "backup_manifest") {
+    found.problems.push(`${path} is not in backup_manifest`);
+    return;
+  }
+  if (expected !== undefined && expected.size !== entry.size) {
+    found.problems.push(`${path} has ${entry.size} bytes, backup_manifest says ${expected.size}`);
+    return;
+  }
+  if (kept.has(path)) return;
+  const local = localPath(places, path);
+  if (!wants(path)) return await writer.writeSparse(local, entry);
+  const checksum = await writer.write(local, entry, body, expected?.algorithm ?? "NONE");
+  found.writtenBytes += entry.size;
+  if (expected !== undefined && expected.checksum !== checksum) found.problems.push(differs(expected, checksum));
+}
+
+function differs({ path, algorithm, checksum }: ManifestFile, found: string): string {
+  return `${path} has the ${algorithm} ${found}, backup_manifest says ${checksum}`;
+}
+
+/** Fails with `verification-failed`, naming the files, where not all that backup_manifest lists came as it says. */
+export function checkFound({ manifest, found }: Pick<Extraction, "manifest" | "found">, where: string): void {
+  const missing = [...manifest.files.keys()].filter((path) => !found.files.has(path));
+  const problems = [...missing.map((path) => `${path} is in none of its archives`), ...found.problems];
+  if (problems.length === 0) return;
+  const named = problems.slice(0, 10).join("; ");
+  const more = problems.length > 10 ? `; and ${problems.length - 10} more` : "";
+  throw new PgkitError("verification-failed", `${where} is not what its backup_manifest says: ${named}${more}`, {
+    hint: "restore from another backup; pgkit verify tells which are whole",
+  });
+}
+
+/** The folder below which a tablespace's files lie in the data directory. */
+export function linkPath({ dataDir }: Places, oid: number): string {
+  return join(dataDir, "pg_tblspc", String(oid));
+}
