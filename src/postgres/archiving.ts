@@ -19,6 +19,8 @@ export interface Setting {
   /** As pg_settings has it, e.g. `command line`; ALTER SYSTEM does not reach that one. */
   source: string;
   pendingRestart: boolean;
+  /** Without any file that says otherwise. */
+  byDefault: string;
 }
 
 /** An entry of one of the server's configuration files; of several of one name the last counts. */
@@ -63,7 +65,8 @@ export interface ArchivingFacts {
 /** What the server is set to, and what the session's user may change. */
 export async function archivingFacts(session: Session): Promise<ArchivingFacts> {
   const settings = await session.query<Setting & { name: string }>(
-    `SELECT name, setting AS running, context, source, pending_restart AS "pendingRestart"
+    `SELECT name, setting AS running, context, source, pending_restart AS "pendingRestart",
+       coalesce(boot_val, '') AS "byDefault"
      FROM pg_settings WHERE name = ANY($1)`,
     [archivingSettings],
   );

@@ -85,9 +85,7 @@ function staysOn(facts: ArchivingFacts, record: ArchivingRecord, name: string): 
   const entry = record.settings[name];
   const undone = entry !== undefined && autoValue(facts, name) === entry.value;
   const after = undone
-    ? (entry.previous ?? valueBelowAuto(facts, name) ?? defaults[name])
+    ? (entry.previous ?? valueBelowAuto(facts, name) ?? facts.settings.get(name)?.byDefault)
     : configuredValue(facts, name);
   return !["off", "0"].includes(after ?? "");
 }
-
-const defaults: Record<string, string> = { archive_mode: "off", max_wal_senders: "10" };

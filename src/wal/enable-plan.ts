@@ -33,8 +33,8 @@ export function planEnable(facts: ArchivingFacts, request: EnableRequest): Enabl
   if (request.method === "archive") refuseForeignCommand(facts, request);
   const slot = request.method === "stream" ? planSlot(facts, request.slot) : undefined;
   const notes: string[] = [];
-  const changes = wantedSettings(facts, request).flatMap((wanted) => changeFor(facts, wanted, notes));
-  refuseWithoutRights(facts, changes);
+  const wanted = wantedSettings(facts, request).flatMap((each) => changeFor(facts, each, notes));
+  const changes = allowedChanges(facts, wanted, notes);
   return { changes, slot, notes: [...notes, ...notesOn(facts, request)] };
 }
 
@@ -77,13 +77,15 @@ function refuseBrokenFiles({ files = [] }: ArchivingFacts): void {
   });
 }
 
-function changeFor(facts: ArchivingFacts, wanted: Wanted, notes: string[]): SettingChange[] {
+type WantedChange = SettingChange & Pick<Wanted, "optional">;
+
+function changeFor(facts: ArchivingFacts, wanted: Wanted, notes: string[]): WantedChange[] {
   const { name, to, why, optional } = wanted;
   const from = configuredValue(facts, name) ?? "";
   const source = beyondAlterSystem(facts, name);
   if (source === undefined) {
     const needsRestart = facts.settings.get(name)?.context === "postmaster";
-    return [{ setting: name, from, to, needsRestart, why }];
+    return [{ setting: name, from, to, needsRestart, why, optional }];
   }
   const message = `${name} is ${from === "" ? "empty" : from} by the ${source} that the server was started with, which ALTER SYSTEM does not change, and should be ${to}`;
   const hint = `whoever starts the server (its unit file, container or operator) must set ${name} = ${to} there, or leave it out`;
@@ -92,25 +94,29 @@ function changeFor(facts: ArchivingFacts, wanted: Wanted, notes: string[]): Sett
   return [];
 }
 
-function refuseWithoutRights(facts: ArchivingFacts, changes: readonly SettingChange[]): void {
-  if (changes.length === 0) return;
+/** The changes that the user may do. What archiving works without becomes a note; fails where the rest is not allowed. */
+function allowedChanges(facts: ArchivingFacts, wanted: readonly WantedChange[], notes: string[]): SettingChange[] {
+  const changes = wanted.map(({ optional: _, ...change }) => change);
   const closed = changes.filter(({ setting }) => facts.notAlterable.includes(setting));
-  if (closed.length === 0 && facts.mayReload && facts.files !== undefined) return;
+  if (changes.length === 0 || (closed.length === 0 && facts.mayReload && facts.files !== undefined)) return changes;
   const statements = [...changes.map(({ setting, to }) => alterSystem(setting, to)), "SELECT pg_reload_conf()"];
-  const who = identifier(facts.user);
-  const grants = [
+  const hint = `an administrator runs: ${statements.join("; ")}; or lets pgkit do and undo it: ${grantsFor(facts, closed).join("; ")}`;
+  if (wanted.some(({ optional }) => optional !== true)) {
+    const message = `${facts.user} may not change the settings that archiving needs`;
+    throw new PgkitError("postgres-denied", message, { hint });
+  }
+  notes.push(`${facts.user} may not set ${changes.map(({ setting }) => setting).join(", ")}: ${hint}`);
+  return [];
+}
+
+function grantsFor({ user, mayReload, files }: ArchivingFacts, closed: readonly SettingChange[]): string[] {
+  const who = identifier(user);
+  return [
     ...closed.map(({ setting }) => `GRANT ALTER SYSTEM ON PARAMETER ${setting} TO ${who}`),
-    ...(facts.mayReload ? [] : [`GRANT EXECUTE ON FUNCTION pg_catalog.pg_reload_conf() TO ${who}`]),
-    ...(facts.files !== undefined
-      ? []
-      : [
-          `GRANT SELECT ON pg_catalog.pg_file_settings TO ${who}`,
-          `GRANT EXECUTE ON FUNCTION pg_catalog.pg_show_all_file_settings() TO ${who}`,
-        ]),
+    ...(mayReload ? [] : [`GRANT EXECUTE ON FUNCTION pg_catalog.pg_reload_conf() TO ${who}`]),
+    ...(files === undefined ? [`GRANT SELECT ON pg_catalog.pg_file_settings TO ${who}`] : []),
+    ...(files === undefined ? [`GRANT EXECUTE ON FUNCTION pg_catalog.pg_show_all_file_settings() TO ${who}`] : []),
   ];
-  throw new PgkitError("postgres-denied", `${facts.user} may not change the settings that archiving needs`, {
-    hint: `an administrator runs: ${statements.join("; ")}; or lets pgkit do and undo it: ${grants.join("; ")}`,
-  });
 }
 
 function notesOn({ settings, slots, senders }: ArchivingFacts, { recorded, method, slot }: EnableRequest): string[] {

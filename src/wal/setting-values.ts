@@ -11,7 +11,7 @@ export function configuredValue(facts: ArchivingFacts, name: string): string | u
   const setting = facts.settings.get(name);
   if (setting === undefined) return undefined;
   const inFile = lastInFiles(facts, name)?.value;
-  if (setting.pendingRestart && inFile !== undefined) return normal(setting.context, inFile);
+  if (setting.pendingRestart) return inFile === undefined ? setting.byDefault : normal(setting.context, inFile);
   if (setting.running === hiddenCommand) return inFile ?? "";
   return setting.running;
 }

@@ -1,5 +1,6 @@
 import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import pLimit, { type LimitFunction } from "p-limit";
 import { PgkitError } from "../lib/errors.ts";
 import { segmentName, walFileKind } from "../lib/lsn.ts";
 
@@ -13,11 +14,14 @@ export interface StreamFolder {
   /** Complete files, flushed to disk, that are not in every repository yet. */
   waiting: string;
   segmentBytes: number;
+  /** Files are moved by one at a time. */
+  exclusive: LimitFunction;
 }
 
 /** Makes the folders (0700). Fails with `config` where that cannot be done. */
 export async function openStreamFolder(root: string, systemId: string, segmentBytes: number): Promise<StreamFolder> {
-  const folder = { receive: join(root, systemId, "receive"), waiting: join(root, systemId, "waiting"), segmentBytes };
+  const [receive, waiting] = [join(root, systemId, "receive"), join(root, systemId, "waiting")];
+  const folder = { receive, waiting, segmentBytes, exclusive: pLimit(1) };
   try {
     await mkdir(folder.receive, { recursive: true, mode: 0o700 });
     await mkdir(folder.waiting, { recursive: true, mode: 0o700 });

@@ -22,7 +22,7 @@ export interface Wanted {
   to: string;
   why: string;
   /** Archiving works without it. */
-  optional?: true;
+  optional?: true | undefined;
 }
 
 /** PostgreSQL's own default, where none may connect. */
