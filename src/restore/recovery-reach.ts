@@ -24,7 +24,7 @@ export function reachOf({ wal, ends }: ServerHistory, backup: BaseManifest, legs
   const found = coverage(legs, walFrom(backup), wal, base.segmentBytes);
   const behind = lastOn(legs, ends, found.endLsn);
   const last = behind !== undefined && behind.lsn >= stopLsn ? behind : undefined;
-  const latestLsn = last?.lsn ?? (found.endLsn > stopLsn ? found.endLsn : stopLsn);
+  const latestLsn = last?.lsn ?? (found.stretches.length > 0 && found.endLsn > stopLsn ? found.endLsn : stopLsn);
   return { coverage: found, last, latestUs: last?.timeUs ?? earliestUs(backup), latestLsn };
 }
 
