@@ -17,7 +17,7 @@ export function spoolRestoreCommand(folder: string): string {
     // No redirection of `:` here: where it fails, dash ends with 2, which would be the end of the archive.
     `[ -e "$f" ] || touch "$f.want" || exit 200;`,
     `until [ -e "$f" ]; do`,
-    `if [ -e "$f.absent" ]; then rm -f "$f.absent" || exit 200; exit 1; fi;`,
+    `if [ -e "$f.absent" ]; then rm -f "$f.want" "$f.absent" || exit 200; exit 1; fi;`,
     `if [ -e "$f.error" ]; then exit 200; fi;`,
     `read -r beat <"$d/alive" || exit 200;`,
     `if [ "$beat" = "$last" ]; then n=$((n+1)); else n=0; last=$beat; fi;`,

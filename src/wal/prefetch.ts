@@ -1,0 +1,179 @@
+import { readdir, unlink } from "node:fs/promises";
+import { join } from "node:path";
+import { isPgkitError, PgkitError } from "../lib/errors.ts";
+import { walFileKind } from "../lib/lsn.ts";
+import type { Report } from "../lib/report.ts";
+import type { Clock } from "../lib/time.ts";
+import { unlessAbsent } from "../store/file/errors.ts";
+import { type FileOwner, publishFile, segmentNames, type WalStretch } from "./prefetch-file.ts";
+
+export interface PrefetchRequest {
+  /** Gives a WAL file's content, `undefined` where it is proven absent: `fetchWal` or `fetchFrom`. */
+  fetch: (name: string, signal: AbortSignal) => Promise<Buffer | undefined>;
+  /** There already, of the user that the server runs as, on one file system with pg_wal where that can be; only used by us. */
+  folder: string;
+  /** The WAL that recovery will ask for, in its order; other files are fetched when they are asked for. */
+  path: readonly WalStretch[];
+  segmentBytes: number;
+  /** Files fetched at once. */
+  parallel: number;
+  /** Segments kept ready. */
+  ahead: number;
+  /** Whom the server runs as, where that is not us. */
+  owner?: FileOwner | undefined;
+  /** For how long a store that fails is asked again for a file that recovery waits for; one minute where left out. */
+  patienceMs?: number | undefined;
+  clock: Clock;
+  report: Report;
+  signal: AbortSignal;
+}
+
+export interface Prefetcher {
+  /** So far. */
+  readonly fetched: { files: number; bytes: number };
+  /** Why recovery was told to stop; `undefined` as long as it was not. */
+  readonly failure: unknown;
+  /** Ends it: whoever waits for a file is told to stop. */
+  stop(): Promise<void>;
+}
+
+const [pollMs, beatMs] = [20, 500];
+const budgetBytes = 64 * 1024 * 1024;
+
+/**
+ * Feeds the `spoolRestoreCommand` of a recovery: keeps the next segments ready in the folder, each there only when it is
+ * whole and checked, and answers what is asked for (`NAME.want`) by the file, by `NAME.absent` where absence is proven, or
+ * by `NAME.error`. The files are not synced: they are of use only as long as we run.
+ */
+export async function prefetcher(request: PrefetchRequest): Promise<Prefetcher> {
+  const { folder, clock } = request;
+  for (const name of await readdir(folder)) await unlessAbsent(unlink(join(folder, name)));
+  const stopping = new AbortController();
+  const state: State = {
+    ...request,
+    signal: AbortSignal.any([request.signal, stopping.signal]),
+    upcoming: segmentNames(request.path, request.segmentBytes),
+    begun: new Set(),
+    underWay: new Map(),
+    fetched: { files: 0, bytes: 0 },
+    failure: undefined,
+  };
+  await beat(state, 0);
+  const ended = run(state, clock.monotonicMs());
+  // Told by `stop`, or by whoever looks at `failure`.
+  ended.catch((error: unknown) => {
+    state.failure ??= error;
+  });
+  return {
+    fetched: state.fetched,
+    get failure() {
+      return state.failure;
+    },
+    stop: async () => {
+      stopping.abort(new PgkitError("cancelled", "the recovery has ended"));
+      await Promise.allSettled([ended, ...state.underWay.values()]);
+      await unlessAbsent(unlink(join(folder, "alive")));
+    },
+  };
+}
+
+interface State extends PrefetchRequest {
+  upcoming: Iterator<string>;
+  /** Segments ahead that were begun. */
+  begun: Set<string>;
+  underWay: Map<string, Promise<void>>;
+  fetched: { files: number; bytes: number };
+  failure: unknown;
+}
+
+async function run(state: State, startMs: number): Promise<void> {
+  const { folder, clock, signal, underWay } = state;
+  try {
+    for (let beats = 0; !signal.aborted; ) {
+      // Taken before the folder is read: what ends meanwhile may have its answer there without being in the list.
+      const busy = new Set(underWay.keys());
+      const names = new Set(await readdir(folder));
+      answerWants(state, names, busy);
+      fetchAhead(state, names);
+      if ((clock.monotonicMs() - startMs) / beatMs > beats) await beat(state, ++beats);
+      await Promise.race([clock.delay(pollMs), ...underWay.values()]);
+    }
+  } finally {
+    await unlessAbsent(unlink(join(folder, "alive")));
+  }
+}
+
+/** A number that changes as long as we live. */
+async function beat({ folder, owner }: State, count: number): Promise<void> {
+  await publishFile(join(folder, "alive"), Buffer.from(`${count}\n`), { owner, sync: false });
+}
+
+function answerWants(state: State, names: ReadonlySet<string>, busy: ReadonlySet<string>): void {
+  for (const want of names) {
+    const name = want.endsWith(".want") ? want.slice(0, -".want".length) : undefined;
+    if (name === undefined || busy.has(name)) continue;
+    if ([name, `${name}.absent`, `${name}.error`].some((answer) => names.has(answer))) continue;
+    state.begun.add(name);
+    begin(state, name, () => answer(state, name));
+  }
+}
+
+function fetchAhead(state: State, names: ReadonlySet<string>): void {
+  const { underWay, parallel, ahead, segmentBytes } = state;
+  const slots = Math.max(1, Math.min(parallel, Math.floor(budgetBytes / segmentBytes)));
+  const ready = [...names].filter((name) => walFileKind(name) === "segment" && !underWay.has(name)).length;
+  while (underWay.size < slots && ready + underWay.size < ahead) {
+    const { value: name, done } = state.upcoming.next();
+    if (done === true) return;
+    if (state.begun.has(name)) continue;
+    state.begun.add(name);
+    begin(state, name, () => tryAhead(state, name));
+  }
+}
+
+function begin(state: State, name: string, work: () => Promise<void>): void {
+  const task = work().finally(() => state.underWay.delete(name));
+  // What it failed with is noted, or was because we are stopping.
+  task.catch(() => undefined);
+  state.underWay.set(name, task);
+}
+
+/** What fails or is absent now is asked for again when recovery comes to it. */
+async function tryAhead(state: State, name: string): Promise<void> {
+  const content = await state.fetch(name, state.signal);
+  if (content !== undefined) await publish(state, name, content);
+}
+
+async function answer(state: State, name: string): Promise<void> {
+  const { folder, owner, signal } = state;
+  try {
+    const content = await patiently(state, name);
+    if (content !== undefined) await publish(state, name, content);
+    else await publishFile(join(folder, `${name}.absent`), Buffer.alloc(0), { owner, sync: false });
+  } catch (error) {
+    if (signal.aborted) throw error;
+    state.failure ??= error;
+    await publishFile(join(folder, `${name}.error`), Buffer.alloc(0), { owner, sync: false });
+  }
+}
+
+async function patiently(state: State, name: string): Promise<Buffer | undefined> {
+  const { clock, signal, report, patienceMs = 60_000 } = state;
+  const deadlineMs = clock.monotonicMs() + patienceMs;
+  for (let waitMs = 500; ; waitMs = Math.min(waitMs * 2, 10_000)) {
+    try {
+      return await state.fetch(name, signal);
+    } catch (error) {
+      if (!isPgkitError(error, "store-unreachable", "store-failed") || clock.monotonicMs() > deadlineMs) throw error;
+      report({ type: "warning", message: `${name}: ${error.message}; it is asked for again`, hint: error.hint });
+      await clock.delay(waitMs, signal);
+    }
+  }
+}
+
+async function publish(state: State, name: string, content: Buffer): Promise<void> {
+  await publishFile(join(state.folder, name), content, { owner: state.owner, sync: false });
+  await unlessAbsent(unlink(join(state.folder, `${name}.want`)));
+  state.fetched.files += 1;
+  state.fetched.bytes += content.length;
+}
