@@ -10,6 +10,8 @@ export interface InstanceFacts extends Pick<BaseFacts, "segmentBytes" | "dataChe
   timeline: number;
   walLevel: string;
   maxWalSenders: number;
+  /** summarize_wal, which 17 and newer have. */
+  summarizesWal: boolean;
   archiving: ArchivingState;
 }
 
@@ -27,6 +29,7 @@ export async function instanceFacts(session: Session): Promise<InstanceFacts> {
     `SELECT pg_size_bytes(current_setting('wal_segment_size'))::int AS "segmentBytes",
        current_setting('data_checksums')::bool AS "dataChecksums",
        current_setting('wal_level') AS "walLevel", current_setting('max_wal_senders')::int AS "maxWalSenders",
+       coalesce(current_setting('summarize_wal', true) = 'on', false) AS "summarizesWal",
        current_setting('archive_mode') AS mode,
        current_setting('archive_mode') <> 'off' AND
          (SELECT bool_or(setting NOT IN ('', '(disabled)')) FROM pg_settings

@@ -2,23 +2,28 @@ import { isPgkitError, PgkitError } from "../lib/errors.ts";
 import { formatLsn } from "../lib/lsn.ts";
 import { rfc3339 } from "../lib/time.ts";
 import { addressOf, type Connection } from "../postgres/connection.ts";
-import { type Replication, withReplication } from "../postgres/replication.ts";
-import { receiveBaseBackup } from "../postgres/replication-base.ts";
-import { type Session, withSession } from "../postgres/session.ts";
 import { storedBytesOf } from "../repo/files.ts";
 import type { BaseFacts } from "../repo/manifest.ts";
 import { refreshGuide } from "../repo/repository.ts";
-import { assertCanBackup, type InstanceFacts, instanceFacts, serverClock } from "./base-facts.ts";
-import { type BaseRange, baseArchives } from "./base-source.ts";
+import { baseArchives } from "./base-archives.ts";
+import type { BaseRange } from "./base-engine.ts";
+import { serverClock } from "./base-facts.ts";
+import { assertCanBeIncremental, findParent, type Parent } from "./base-parent.ts";
+import { programEngine } from "./base-program.ts";
+import { protocolEngine } from "./base-protocol.ts";
+import { type BaseServers, switchWal, withServers } from "./base-servers.ts";
 import { assertWalWillCome, waitForWal } from "./base-wal.ts";
 import type { BackupDependencies, BackupDestination, BackupOutcome } from "./logical.ts";
 import { commitTarget, discard, isAlive, newTargets, type Target } from "./target.ts";
 
 export interface BaseBackupRequest {
   instance: string;
-  /** The server that is backed up, or a standby of it. */
+  /** Where the instance is; with several hosts, target_session_attrs says which of them sends the backup. */
   connection: Connection;
-  /** What pg_backup_start is told; the backup's id where left out. */
+  /** Sends the backup in the instance's place. */
+  standby: Connection | undefined;
+  engine: BaseFacts["engine"];
+  /** What pg_backup_start is told; `pgkit` and the backup's id where left out. */
   label: string | undefined;
   checkpoint: "fast" | "spread";
   /** Bytes a second that the server sends at most. */
@@ -26,59 +31,59 @@ export interface BaseBackupRequest {
   /** zstd by the server. */
   level: number;
   workers: number;
+  /** Only what has changed since the newest base backup. */
+  incremental: boolean;
   /** Stores the WAL from start to stop in the backup, so that it needs no archive. */
   withWal: boolean;
   /** How long no further WAL may come to the repository until the backup fails. */
   walTimeoutMs: number;
 }
 
-export type BaseBackupDependencies = Omit<BackupDependencies, "programsFor">;
-
-interface Run extends BaseBackupRequest, BaseBackupDependencies {
+interface Run extends BaseBackupRequest, BackupDependencies {
   id: string;
   task: string;
   startedAt: Date;
-  facts: InstanceFacts;
+  servers: BaseServers;
   targets: readonly Target[];
+  /** The version of the program that took it, where one did. */
+  pgBasebackup: string | undefined;
 }
 
 /**
  * Takes one base backup into every destination. A repository that fails does not stop the others, and is named in the
- * outcome; the backup exists in none of them unless the server sent all of it and its WAL is there. Fails as a whole with
- * what the server answers, `page-corrupt`, `server-settings`, `wal-missing` or `verification-failed`.
+ * outcome; the backup exists in none of them unless the server sent all of it and its WAL is there. What fails for all is
+ * the failure of each: what the server answers, `page-corrupt`, `wal-missing`, `verification-failed`. Fails as a whole where
+ * the server cannot be asked or allows no backup.
  */
 export async function backupBase(
   request: BaseBackupRequest,
   destinations: readonly BackupDestination[],
-  dependencies: BaseBackupDependencies,
+  dependencies: BackupDependencies,
 ): Promise<BackupOutcome> {
-  const { connection } = request;
-  const { signal, clock } = dependencies;
-  return withSession(connection, { signal }, async (session) => {
-    const facts = await instanceFacts(session);
-    assertCanBackup(facts, request.instance);
-    return withReplication(connection, { signal }, async (replication) => {
-      const startedAt = clock.now();
-      const { id, targets } = newTargets({ ...request, clock }, "base", destinations, startedAt);
-      const task = `base backup of ${request.instance}`;
-      const run: Run = { ...request, ...dependencies, id, task, startedAt, facts, targets };
-      return backup(run, session, replication);
-    });
+  const { clock } = dependencies;
+  return withServers({ ...request, ...dependencies }, async (servers) => {
+    if (request.incremental) assertCanBeIncremental(servers.facts, request.instance);
+    const startedAt = clock.now();
+    const { id, targets } = newTargets({ ...request, clock }, "base", destinations, startedAt);
+    const task = `base backup of ${request.instance}`;
+    return backup({ ...request, ...dependencies, id, task, startedAt, servers, targets, pgBasebackup: undefined });
   });
 }
 
-async function backup(run: Run, session: Session, replication: Replication): Promise<BackupOutcome> {
+async function backup(run: Run): Promise<BackupOutcome> {
   const { clock, report, targets, task } = run;
   const startedMs = clock.monotonicMs();
   const outcome: BackupOutcome = { made: [], failures: [] };
   try {
-    await eachAlive(targets, ({ repository, signal }) => refreshGuide(repository, { signal }));
-    if (!run.withWal) await eachAlive(targets, (target) => assertWalWillCome(target, run.facts, run.instance));
-    assertSomeAlive(targets);
+    await prepare(run);
     report({ type: "start", task });
-    const base = await receive(run, session, replication);
-    if (!run.withWal) await eachAlive(targets, (target) => waitFor(run, target, base));
-    await eachAlive(targets, (target) => commit(run, target, base, outcome));
+    const parent = run.incremental ? await findParent(targets, run.instance, run.servers.facts) : undefined;
+    const base = await receive(run, parent);
+    if (!run.withWal) {
+      if (base.fromStandby) await switchWal(run.servers, run);
+      await eachAlive(targets, (target) => waitFor(run, target, base));
+    }
+    await eachAlive(targets, (target) => commit(run, target, base, parent, outcome));
   } catch (error) {
     for (const target of targets) target.failure ??= error;
   }
@@ -89,6 +94,17 @@ async function backup(run: Run, session: Session, replication: Replication): Pro
   }
   conclude(run, (clock.monotonicMs() - startedMs) / 1000);
   return outcome;
+}
+
+/** What a repository lacks ends its part before the server is asked for anything. */
+async function prepare({ targets, withWal, servers, instance }: Run): Promise<void> {
+  // A standby's WAL is archived by its primary.
+  const { facts } = servers.primary ?? servers;
+  await eachAlive(targets, async (target) => {
+    await refreshGuide(target.repository, { signal: target.signal });
+    if (!withWal) await assertWalWillCome(target, facts, instance);
+  });
+  if (targets.length > 0 && !targets.some(isAlive)) throw targets[0]?.failure;
 }
 
 /** Runs `work` for every target that is alive; a failure ends that target's part alone. */
@@ -104,60 +120,60 @@ async function eachAlive(targets: readonly Target[], work: (target: Target) => P
   );
 }
 
-function assertSomeAlive(targets: readonly Target[]): void {
-  if (targets.length > 0 && !targets.some(isAlive)) throw targets[0]?.failure;
-}
-
-/** Takes what the server sends; gives what the manifest says of it. */
-async function receive(run: Run, session: Session, replication: Replication): Promise<BaseFacts> {
-  const { facts, report, task, withWal, checkpoint } = run;
+/** Takes what the server sends, and checks it; gives what the manifest says of it. */
+async function receive(run: Run, parent: Parent | undefined): Promise<BaseFacts> {
+  const { report, task, servers, signal, withWal, checkpoint, engine } = run;
+  const { connection, session, facts } = servers;
   const label = run.label ?? `pgkit ${run.id}`;
   const archives = baseArchives(run.targets);
-  let range: Omit<BaseRange, "stopLsn"> | undefined;
-  let totalBytes = 0;
-  const stop = await receiveBaseBackup(
-    replication,
-    { ...run, label, wal: withWal, compression: run },
-    {
-      onStart: (start) => {
-        range = start;
-        totalBytes = start.expectedBytes;
-        report({ type: "progress", task, bytes: 0, totalBytes });
-      },
-      onProgress: (bytes) => report({ type: "progress", task, bytes, totalBytes: Math.max(totalBytes, bytes) }),
-      onArchive: ({ name, content }) => archives.take(name, content),
-    },
-  );
+  const onProgress = (bytes: number, totalBytes: number) => report({ type: "progress", task, bytes, totalBytes });
+  const order = { ...run, connection, label, parentManifest: parent?.manifest, onProgress, signal };
+  const range = await (await engineOf(run))(order, archives);
   archives.check();
   const stoppedAt = await serverClock(session);
-  if (range === undefined || range.timeline !== stop.timeline)
-    throw changedTimeline(run, range?.timeline, stop.timeline);
+  assertTimeline(run, range);
   return {
-    ...{ timeline: stop.timeline, startLsn: formatLsn(range.startLsn), stopLsn: formatLsn(stop.stopLsn), stoppedAt },
+    ...{ timeline: range.timeline, startLsn: formatLsn(range.startLsn), stopLsn: formatLsn(range.stopLsn), stoppedAt },
     segmentBytes: facts.segmentBytes,
-    ...{ walIncluded: withWal, engine: "protocol", fromStandby: facts.server.inRecovery, label, checkpoint },
-    dataChecksums: facts.dataChecksums,
-    sizeBytes: totalBytes,
+    ...{ walIncluded: withWal, engine, fromStandby: facts.server.inRecovery, label, checkpoint },
+    ...{ dataChecksums: facts.dataChecksums, sizeBytes: range.sizeBytes },
     ...{ tablespaces: facts.tablespaces, databases: facts.databases },
   };
 }
 
-function changedTimeline({ connection }: Run, from: number | undefined, to: number): PgkitError {
-  const message = `${addressOf(connection)} went from timeline ${from} to ${to} during the backup`;
-  return new PgkitError("postgres-failed", message, { hint: "it was promoted; take the backup again" });
+async function engineOf(run: Run) {
+  if (run.engine === "protocol") return protocolEngine;
+  const programs = await run.programsFor(run.servers.facts.server.major);
+  run.pgBasebackup = programs.version;
+  return programEngine(programs);
+}
+
+/** A standby learns of its timeline only as it replays it. */
+function assertTimeline({ servers: { facts, connection } }: Run, { timeline }: BaseRange): void {
+  if (facts.server.inRecovery || timeline === facts.timeline) return;
+  const message = `${addressOf(connection)} was on timeline ${facts.timeline}, and the backup is of timeline ${timeline}`;
+  throw new PgkitError("postgres-failed", message, { hint: "another server took its place; take the backup again" });
 }
 
 async function waitFor(run: Run, { repository, signal }: Target, base: BaseFacts): Promise<void> {
-  const lineage = { instance: run.instance, systemId: run.facts.server.systemId };
+  const lineage = { instance: run.instance, systemId: run.servers.facts.server.systemId };
   await waitForWal(repository, { ...base, lineage }, { clock: run.clock, timeoutMs: run.walTimeoutMs, signal });
 }
 
-async function commit(run: Run, target: Target, base: BaseFacts, outcome: BackupOutcome): Promise<void> {
-  const { version, systemId } = run.facts.server;
+async function commit(
+  run: Run,
+  target: Target,
+  base: BaseFacts,
+  parent: Parent | undefined,
+  outcome: BackupOutcome,
+): Promise<void> {
+  const { version, systemId } = run.servers.facts.server;
+  const { pgBasebackup, pgkitVersion: pgkit } = run;
   const facts = {
     ...{ id: run.id, kind: "base" as const, instance: run.instance, startedAt: rfc3339(run.startedAt), base },
+    ...(parent === undefined ? {} : { parent: parent.id }),
     server: { version, systemId },
-    tools: { pgkit: run.pgkitVersion },
+    tools: { pgkit, ...(pgBasebackup === undefined ? {} : { pgBasebackup }) },
   };
   const manifest = await commitTarget(target, facts, run.clock);
   if (manifest !== undefined) outcome.made.push({ repository: target.repository.where, manifest });

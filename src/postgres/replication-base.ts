@@ -2,6 +2,7 @@ import { PgkitError } from "../lib/errors.ts";
 import { type Lsn, parseLsn } from "../lib/lsn.ts";
 import type { Replication, ReplicationRow } from "./replication.ts";
 import { type Archive, archiveStream } from "./replication-archives.ts";
+import { damagedFileIn, pageError } from "./replication-errors.ts";
 
 export interface BaseBackupCommand {
   label: string;
@@ -54,13 +55,15 @@ export async function receiveBaseBackup(
     started = true;
     stream.onCopyData(payload);
   };
+  const damaged: string[] = [];
+  replication.onNotice((notice) => damaged.push(...[damagedFileIn(notice)].filter((file) => file !== undefined)));
   const running = replication.run({ text: commandText(command), onCopyData }, results);
   running.then(stream.end, stream.fail);
   try {
     for await (const archive of stream.archives()) await receiver.onArchive(archive);
   } catch (error) {
     stream.drop();
-    throw error;
+    throw pageError(error, damaged);
   }
   await running;
   return stopOf(results);

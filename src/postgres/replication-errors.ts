@@ -26,3 +26,19 @@ export function replicationError(error: unknown, where: string, user: string): u
   }
   return known;
 }
+
+/** What the server warns of for each damaged file, while it sends a base backup. */
+export function damagedFileIn(notice: string): string | undefined {
+  return /checksum verification fail\w* in file "(?:\.\/)?([^"]+)"/.exec(notice)?.[1];
+}
+
+/** `page-corrupt` where that is why a base backup failed, else the error as it is. `files` are those warned of. */
+export function pageError(error: unknown, files: readonly string[]): unknown {
+  if (!(error instanceof PgkitError) || !/checksum (error occurred|verification failure)/.test(error.message))
+    return error;
+  const named = [...new Set(files)].join(", ") || "files that its log names";
+  return new PgkitError("page-corrupt", `the server found pages with wrong checksums in ${named}`, {
+    hint: "nothing was kept; pg_filenode_relation tells the table: restore it from an older backup, and check the disk",
+    cause: error,
+  });
+}

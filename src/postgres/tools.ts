@@ -122,7 +122,7 @@ export function toolError(error: unknown, { connection, database, signal }: Tool
 function lastWords(error: ExecaError): string {
   if (typeof error.stderr !== "string" || error.stderr.trim() === "") return error.originalMessage ?? "it said nothing";
   const lines = error.stderr.trim().split("\n");
-  const errors = lines.filter((line) => /error|fatal|panic|detail|hint/i.test(line));
+  const errors = lines.filter((line) => /error|fatal|panic|detail|hint|checksum/i.test(line));
   return (errors.length > 0 ? errors : lines).slice(-4).join(" | ");
 }
 

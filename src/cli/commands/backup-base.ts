@@ -1,9 +1,9 @@
 import type { BackupFailure, BackupOutcome } from "../../backup/logical.ts";
 import { isPgkitError, PgkitError } from "../../lib/errors.ts";
 import { formatBytes } from "../../lib/parse.ts";
-import { leaseOptions } from "../actor.ts";
 import { backupJson } from "../backup-json.ts";
-import type { Command, CommandArguments, CommandContext } from "../command.ts";
+import { takeBaseBackup } from "../base-backup.ts";
+import type { Command, CommandContext } from "../command.ts";
 import { errorJson, partlyDone } from "../failures.ts";
 import { harmless } from "../text.ts";
 
@@ -11,48 +11,15 @@ export const backupBaseCommand: Command = {
   name: "backup base",
   summary: "Back up an instance as a whole, as the base of recovery to any later moment",
   arguments: [],
-  options: ["withWal", "label", "checkpoint", "maxRate", "walTimeout"],
+  options: ["incremental", "withWal", "engine", "standby", "label", "checkpoint", "maxRate", "walTimeout"],
   examples: [
     { line: "pgkit backup base", does: "the only instance, as fast as it goes" },
+    { line: "pgkit backup base --incremental", does: "what has changed since the newest base backup (17 and newer)" },
     { line: "pgkit backup base --with-wal", does: "restores without an archive, to its own end" },
     { line: "pgkit backup base --checkpoint spread --max-rate 50MiB", does: "with little load on the server" },
   ],
-  run: backupBaseOf,
+  run: async (context, { flags }) => conclude(context, await takeBaseBackup(context, context.instance(), flags)),
 };
-
-async function backupBaseOf(context: CommandContext, args: CommandArguments): Promise<number> {
-  const { backupBase } = await import("../../backup/base.ts");
-  const { withDestinations } = await import("../../backup/destinations.ts");
-  const { config, signal, clock, report } = context;
-  const instance = context.instance();
-  const connection = await context.connection(instance);
-  const openers = config.repositories.map((repository) => ({
-    where: repository.url,
-    open: () => context.openOrCreateRepository(repository),
-  }));
-  const lease = { ...leaseOptions(context, "backup base"), withoutConditions: "proceed" as const };
-  const outcome = await withDestinations(openers, instance.name, lease, async (destinations, failures) => {
-    const [first] = failures;
-    if (destinations.length === 0 && first !== undefined) throw first.error;
-    const request = { ...requestOf(args), instance: instance.name, connection };
-    const { level, workers, checkpoint, maxRate } = instance.base;
-    const made = await backupBase(
-      {
-        ...{ ...request, level, workers },
-        checkpoint: args.flags.checkpoint ?? checkpoint,
-        maxRate: args.flags.maxRate ?? maxRate,
-      },
-      destinations,
-      { pgkitVersion: context.version, clock, report, signal },
-    );
-    return { made: made.made, failures: [...failures, ...made.failures] };
-  });
-  return conclude(context, outcome);
-}
-
-function requestOf({ flags }: CommandArguments) {
-  return { withWal: flags.withWal, label: flags.label, walTimeoutMs: flags.walTimeout };
-}
 
 function conclude({ out, storeRequests }: CommandContext, { made, failures }: BackupOutcome): number {
   const [first] = failures;

@@ -1,16 +1,8 @@
 import { fanOut } from "../lib/fan-out.ts";
-import type { Lsn } from "../lib/lsn.ts";
 import { type Bytes, collect } from "../lib/streams.ts";
 import type { NewFile } from "../repo/files.ts";
 import { compareWithManifest, type FoundFiles, walkArchive } from "./tar-check.ts";
 import { isAlive, storeFile, type Target } from "./target.ts";
-
-/** Where a base backup began and ended, as the server said. */
-export interface BaseRange {
-  timeline: number;
-  startLsn: Lsn;
-  stopLsn: Lsn;
-}
 
 export interface BaseArchives {
   /** Takes one archive to its end, by the server's name for it. */
