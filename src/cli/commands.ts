@@ -13,6 +13,7 @@ import { restoreCommand } from "./commands/restore.ts";
 import { scheduleCommand } from "./commands/schedule.ts";
 import { showCommand } from "./commands/show.ts";
 import { verifyCommand } from "./commands/verify.ts";
+import { walStreamCommand } from "./commands/wal-stream.ts";
 
 /** Every command, in the order of the help. A command that is not here does not exist. */
 export const commands: readonly Command[] = [
@@ -28,6 +29,7 @@ export const commands: readonly Command[] = [
   pitrEnableCommand,
   pitrDisableCommand,
   scheduleCommand,
+  walStreamCommand,
   demoCommand,
   completionCommand,
 ];

@@ -26,6 +26,8 @@ export interface TakeOptions extends SignalOption {
   ttlMs: number;
   /** How long to wait for another holder; not at all where left out. */
   waitMs?: number | undefined;
+  /** True for a holder that is known to have ended without giving the lease back: it is taken at once. */
+  isGone?: ((holder: LeaseHolder) => boolean) | undefined;
   report: Report;
 }
 
@@ -50,12 +52,15 @@ async function tryTake(
   store: ObjectStore,
   name: string,
   record: LeaseRecord,
-  { clock, signal, report }: TakeOptions,
+  options: TakeOptions,
 ): Promise<{ held: HeldLease } | { by: LeaseTerm }> {
+  const { clock, signal, report } = options;
   for (;;) {
     const before = await latestTerm(store, name, { signal });
     const mayBeHeld = before !== undefined && before.record.released !== true && before.record.token !== record.token;
-    if (mayBeHeld && isLive(before, await storeTime(store, name, randomUUID(), { signal }))) return { by: before };
+    const isGone = before !== undefined && options.isGone?.(before.record.holder) === true;
+    if (mayBeHeld && !isGone && isLive(before, await storeTime(store, name, randomUUID(), { signal })))
+      return { by: before };
     const number = (before?.number ?? 0) + 1;
     const sentMs = clock.monotonicMs();
     try {

@@ -118,6 +118,11 @@ export const commandOptions = {
     secret: true,
     doc: "the standby to take the base backup from; the password is that of the instance",
   }),
+  flushEvery: option(value.duration, {
+    flag: "--flush-every <duration>",
+    defaultDoc: "`archive.flushEvery` of the instance",
+    doc: "how often the current segment is stored: what may be lost when the server ends suddenly",
+  }),
   reason: option(value.text, { flag: "--reason <text>", doc: "why, for those who find the pin later" }),
 };
 
