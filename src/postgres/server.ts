@@ -21,6 +21,8 @@ export interface StartServerOptions {
   lifetime?: "with-us" | "outlives";
   /** How long until it accepts connections; a recovery may need hours. By default 60,000. */
   readyWithinMs?: number;
+  /** A file in a folder of `runAs` that its log goes to, and stays in; one that is removed at the end when left out. */
+  log?: string;
   signal?: AbortSignal | undefined;
 }
 
@@ -78,7 +80,7 @@ export async function startServer(options: StartServerOptions): Promise<RunningS
 
 async function launch(options: StartServerOptions): Promise<RunningServer> {
   const socketDir = await privateFolder(options.runAs, socketParent(options));
-  const logFile = join(socketDir, "log");
+  const logFile = options.log ?? join(socketDir, "log");
   const port = await portFor(options.tcp ?? false);
   const child = spawn(options, [
     logFile,

@@ -24,8 +24,7 @@ export function reachOf({ wal, ends }: ServerHistory, backup: BaseManifest, legs
   const found = coverage(legs, walFrom(backup), wal, base.segmentBytes);
   const behind = lastOn(legs, ends, found.endLsn);
   const last = behind !== undefined && behind.lsn >= stopLsn ? behind : undefined;
-  const latestLsn = last?.lsn ?? (found.stretches.length > 0 && found.endLsn > stopLsn ? found.endLsn : stopLsn);
-  return { coverage: found, last, latestUs: last?.timeUs ?? earliestUs(backup), latestLsn };
+  return { coverage: found, last, latestUs: last?.timeUs ?? earliestUs(backup), latestLsn: last?.lsn ?? stopLsn };
 }
 
 /** From where on the archive is needed. A primary ends its segment after a backup, so that the one inside is whole. */

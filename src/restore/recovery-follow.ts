@@ -1,0 +1,93 @@
+import { open } from "node:fs/promises";
+import type { Report } from "../lib/report.ts";
+import type { Clock } from "../lib/time.ts";
+import { unlessAbsent } from "../store/file/errors.ts";
+import { noNews, type RecoveryNews, readLog } from "./recovery-log.ts";
+import type { RecoveryPlan } from "./recovery-plan.ts";
+
+export interface LogFollower {
+  /** All that the log tells up to now. */
+  read(): Promise<RecoveryNews>;
+  /** Resolves once the news are such, or `ended` has: to the news then. Fails when the run is cancelled. */
+  until(such: (news: RecoveryNews) => boolean, ended: Promise<unknown>): Promise<RecoveryNews>;
+  /** Reports the end of the progress. */
+  stop(): Promise<void>;
+}
+
+interface Followed {
+  plan: Pick<RecoveryPlan, "instance" | "backup" | "walSegments">;
+  clock: Clock;
+  report: Report;
+  signal: AbortSignal;
+}
+
+const pauseMs = 100;
+
+/** Reads a server's log as it grows, and reports how far its recovery is. */
+export function followLog(path: string, { plan, clock, report, signal }: Followed): LogFollower {
+  const task = `recover ${plan.instance}`;
+  const { segmentBytes } = plan.backup.base;
+  const startedMs = clock.monotonicMs();
+  const stopping = new AbortController();
+  const log = linesOf(path);
+  let news = noNews();
+  report({ type: "start", task, totalBytes: plan.walSegments * segmentBytes });
+  // One reading after the other, as each goes on where the last has ended.
+  let reading: Promise<RecoveryNews> = Promise.resolve(news);
+  const read = () => {
+    reading = reading.then(async () => {
+      news = readLog(news, await log());
+      return news;
+    });
+    return reading;
+  };
+  const bytes = () => Math.min(news.segments, plan.walSegments) * segmentBytes;
+  const progress = async () => {
+    while (!stopping.signal.aborted) {
+      await read();
+      const { lsn, segment } = news;
+      const phase = lsn === undefined ? segment : `at ${lsn}`;
+      report({ type: "progress", task, bytes: bytes(), totalBytes: plan.walSegments * segmentBytes, phase });
+      await clock.delay(pauseMs, stopping.signal).catch(() => undefined);
+    }
+  };
+  const following = progress();
+  return {
+    read,
+    until: async (such, ended) => {
+      const end = ended.then(() => true as const);
+      for (;;) {
+        const isOver = await Promise.race([end, clock.delay(pauseMs, signal)]);
+        if (such(await read()) || isOver === true) return news;
+      }
+    },
+    stop: async () => {
+      stopping.abort();
+      await following;
+      await read();
+      const seconds = (clock.monotonicMs() - startedMs) / 1000;
+      const summary = `${news.segments} segments, replayed to ${news.redoDone ?? news.lsn ?? "their end"}`;
+      report({ type: "done", task, bytes: bytes(), seconds, summary });
+    },
+  };
+}
+
+/** Gives the lines that have come to the file since the last call; a line without its end is kept for the next. */
+function linesOf(path: string): () => Promise<string[]> {
+  let offset = 0;
+  let rest = "";
+  return async () => {
+    const file = await unlessAbsent(open(path));
+    if (file === undefined) return [];
+    try {
+      const { size } = await file.stat();
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(size - offset), 0, size - offset, offset);
+      offset += bytesRead;
+      const lines = `${rest}${buffer.toString("latin1", 0, bytesRead)}`.split("\n");
+      rest = lines.pop() ?? "";
+      return lines;
+    } finally {
+      await file.close();
+    }
+  };
+}
