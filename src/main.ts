@@ -2,6 +2,7 @@ import packageJson from "../package.json" with { type: "json" };
 import type { Command, CommandArguments, ReadSecret } from "./cli/command.ts";
 import { commands } from "./cli/commands.ts";
 import { commandContext } from "./cli/context.ts";
+import { failureStatus } from "./cli/exit-status.ts";
 import { loadConfig } from "./cli/load-config.ts";
 import { commandOptions } from "./cli/options/command.ts";
 import { globalOptions } from "./cli/options/global.ts";
@@ -50,13 +51,13 @@ export async function main(argv: readonly string[], env: Environment, outside = 
     (signal) => {
       if (stopping.signal.aborted) {
         run.renderer.finish();
-        outside.exit(130);
+        outside.exit(failureStatus(args, 130));
       }
       stopping.abort(new PgkitError("cancelled", `stopped by ${signal}`));
     },
     (error) => {
       run.renderer.error(error);
-      outside.exit(1);
+      outside.exit(failureStatus(args, 1));
     },
   );
   endQuietlyWhenClosed(streams);
@@ -65,7 +66,7 @@ export async function main(argv: readonly string[], env: Environment, outside = 
   } catch (error) {
     const told = stopping.signal.aborted ? cancelled(stopping.signal, error) : error;
     run.renderer.error(told);
-    return isPgkitError(told) ? told.exitStatus : 1;
+    return failureStatus(args, isPgkitError(told) ? told.exitStatus : 1);
   } finally {
     run.renderer.finish();
     stopListening();
@@ -105,6 +106,7 @@ async function runCommandLine(run: Run, signal: AbortSignal): Promise<number> {
   const context = commandContext({
     ...{ version, self, config, env, cwd, clock, signal, report, out, streams, vault },
     instance: flags.get(globalOptions.instance),
+    places: placesOf(parsed),
     dryRun: flags.get(commandOptions.dryRun),
     yes: flags.get(commandOptions.yes),
     readSecret: outside.readSecret,
@@ -118,6 +120,14 @@ async function flagsOf({ flags }: Chosen, { env, outside }: Run): Promise<Settin
   const options = [json, quiet, verbose, progress, instance, ...Object.values(commandOptions)];
   const wanted = new Map([...flags].filter(([option]) => options.some((each) => each === option)));
   return resolveSettings({ options, flags: wanted, env, file: undefined, cwd: outside.cwd, problems: [] });
+}
+
+/** The flags that say which configuration, instance and repository this run is about, as they were given. */
+function placesOf({ flags }: Chosen): string[] {
+  const { config, instance, repository } = globalOptions;
+  return [config, instance, repository].flatMap((row) =>
+    (flags.get(row) ?? []).flatMap((text) => [row.flag.split(" ")[0] ?? "", text]),
+  );
 }
 
 function presentation(flags: Settings): Pick<RenderOptions, "json" | "quiet" | "verbose" | "progress"> {

@@ -53,6 +53,9 @@ export interface CommandContext {
   readonly version: string;
   /** The words by which this pgkit was started: Node, and the path of its script. */
   readonly self: readonly string[];
+  /** The flags that name the configuration, the instance and the repository, as they were given: for another run of `self`. */
+  readonly places: readonly string[];
+  readonly cwd: string;
   readonly report: Report;
   readonly clock: Clock;
   /** Aborted by SIGINT and SIGTERM with a `cancelled` error as its reason. */

@@ -13,6 +13,8 @@ import { restoreCommand } from "./commands/restore.ts";
 import { scheduleCommand } from "./commands/schedule.ts";
 import { showCommand } from "./commands/show.ts";
 import { verifyCommand } from "./commands/verify.ts";
+import { walFetchCommand } from "./commands/wal-fetch.ts";
+import { walPushCommand } from "./commands/wal-push.ts";
 import { walStreamCommand } from "./commands/wal-stream.ts";
 
 /** Every command, in the order of the help. A command that is not here does not exist. */
@@ -29,6 +31,8 @@ export const commands: readonly Command[] = [
   pitrEnableCommand,
   pitrDisableCommand,
   scheduleCommand,
+  walPushCommand,
+  walFetchCommand,
   walStreamCommand,
   demoCommand,
   completionCommand,

@@ -14,6 +14,7 @@ import { storesOf } from "./repositories.ts";
 export interface ContextInput {
   readonly version: string;
   readonly self: readonly string[];
+  readonly places: readonly string[];
   readonly config: Config;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly cwd: string;
@@ -35,6 +36,8 @@ export function commandContext(input: ContextInput): CommandContext {
   return {
     version: input.version,
     self: input.self,
+    places: input.places,
+    cwd: input.cwd,
     report,
     clock,
     signal: input.signal,

@@ -65,6 +65,15 @@ export async function fetchFrom(
   }
 }
 
+/** The size of the server's segments. Fails as `fetchFrom` does where no repository knows the server. */
+export async function segmentBytesOf(sources: readonly Source[]): Promise<number> {
+  for (const source of sources) {
+    const open = await source.open();
+    if (open !== undefined) return open.lineage.segmentBytes;
+  }
+  throw unknownServer(sources, "what comes next");
+}
+
 async function lookEverywhere(
   sources: readonly Source[],
   name: string,
@@ -86,14 +95,7 @@ async function lookEverywhere(
   }
   if (failure !== undefined) throw failure;
   if (opened.length > 0) return { content: undefined, opened };
-  const where = sources.map((source) => source.where).join(" and ");
-  throw new PgkitError(
-    "system-mismatch",
-    `${where} has no WAL of this server, so that it cannot say that ${name} is absent`,
-    {
-      hint: "are the repository and the instance's name right? pgkit list shows what is there",
-    },
-  );
+  throw unknownServer(sources, name);
 }
 
 async function readChecked({ repository, lineage }: OpenSource, file: WalFile, options: SignalOption): Promise<Buffer> {
@@ -153,6 +155,17 @@ function gap(name: string, { file, where }: Later): PgkitError {
     `${name} is not in ${where}, and ${file.name} behind it is: recovery would end short`,
     {
       hint: "is the segment still on the server, or in another repository? pgkit wal status shows the gaps; a restore to a target before it needs it not",
+    },
+  );
+}
+
+function unknownServer(sources: readonly Source[], name: string): PgkitError {
+  const where = sources.map((source) => source.where).join(" and ");
+  return new PgkitError(
+    "system-mismatch",
+    `${where} has no WAL of this server, so that it cannot say that ${name} is absent`,
+    {
+      hint: "are the repository and the instance's name right? pgkit list shows what is there",
     },
   );
 }

@@ -123,6 +123,16 @@ export const commandOptions = {
     defaultDoc: "`archive.flushEvery` of the instance",
     doc: "how often the current segment is stored: what may be lost when the server ends suddenly",
   }),
+  ready: option(value.yesOrNo, {
+    flag: "--ready",
+    default: false,
+    doc: "store all that PostgreSQL has ready, and go on until nothing has been for a minute",
+  }),
+  ahead: option(value.yesOrNo, {
+    flag: "--ahead",
+    default: false,
+    doc: "keep the segments that recovery asks for next ready in the spool, as long as it takes them",
+  }),
   reason: option(value.text, { flag: "--reason <text>", doc: "why, for those who find the pin later" }),
 };
 
