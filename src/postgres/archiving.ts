@@ -155,12 +155,3 @@ function notReloaded(why: string): PgkitError {
     hint: "look into the server's log, then run this again",
   });
 }
-
-/** Makes a physical slot that keeps WAL from now on. */
-export async function createSlot(session: Session, name: string): Promise<void> {
-  await session.query("SELECT pg_create_physical_replication_slot($1, true)", [name]);
-}
-
-export async function dropSlot(session: Session, name: string): Promise<void> {
-  await session.query("SELECT pg_drop_replication_slot($1)", [name]);
-}

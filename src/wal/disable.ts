@@ -1,13 +1,8 @@
 import type { Clock } from "../lib/time.ts";
-import {
-  type ArchivingFacts,
-  alterSystem,
-  archivingFacts,
-  dropSlot,
-  reloadConfiguration,
-} from "../postgres/archiving.ts";
+import { type ArchivingFacts, alterSystem, archivingFacts, reloadConfiguration } from "../postgres/archiving.ts";
 import { serverFacts } from "../postgres/server-facts.ts";
 import type { Session } from "../postgres/session.ts";
+import { dropSlot } from "../postgres/slot.ts";
 import { removeArchivingRecord } from "../repo/archiving-record.ts";
 import type { Repository, RepositoryReader } from "../repo/repository.ts";
 import type { Lineage } from "../repo/wal.ts";

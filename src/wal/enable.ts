@@ -1,17 +1,11 @@
 import { PgkitError } from "../lib/errors.ts";
 import { type Clock, rfc3339 } from "../lib/time.ts";
-import {
-  type ArchivingFacts,
-  alterSystem,
-  archivingFacts,
-  createSlot,
-  dropSlot,
-  reloadConfiguration,
-} from "../postgres/archiving.ts";
+import { type ArchivingFacts, alterSystem, archivingFacts, reloadConfiguration } from "../postgres/archiving.ts";
 import type { Connection } from "../postgres/connection.ts";
 import { withReplication } from "../postgres/replication.ts";
 import { serverFacts } from "../postgres/server-facts.ts";
 import type { Session } from "../postgres/session.ts";
+import { createSlot, dropSlot } from "../postgres/slot.ts";
 import { readArchivingRecord, writeArchivingRecord } from "../repo/archiving-record.ts";
 import type { Repository, RepositoryReader } from "../repo/repository.ts";
 import { createLineage, type Lineage } from "../repo/wal.ts";
