@@ -8,6 +8,7 @@ import { keepCommand } from "./commands/keep.ts";
 import { listCommand } from "./commands/list.ts";
 import { pitrDisableCommand } from "./commands/pitr-disable.ts";
 import { pitrEnableCommand } from "./commands/pitr-enable.ts";
+import { pitrStatusCommand } from "./commands/pitr-status.ts";
 import { pruneCommand } from "./commands/prune.ts";
 import { restoreCommand } from "./commands/restore.ts";
 import { scheduleCommand } from "./commands/schedule.ts";
@@ -15,6 +16,7 @@ import { showCommand } from "./commands/show.ts";
 import { verifyCommand } from "./commands/verify.ts";
 import { walFetchCommand } from "./commands/wal-fetch.ts";
 import { walPushCommand } from "./commands/wal-push.ts";
+import { walStatusCommand } from "./commands/wal-status.ts";
 import { walStreamCommand } from "./commands/wal-stream.ts";
 
 /** Every command, in the order of the help. A command that is not here does not exist. */
@@ -30,10 +32,12 @@ export const commands: readonly Command[] = [
   keepCommand,
   pitrEnableCommand,
   pitrDisableCommand,
+  pitrStatusCommand,
   scheduleCommand,
   walPushCommand,
   walFetchCommand,
   walStreamCommand,
+  walStatusCommand,
   demoCommand,
   completionCommand,
 ];
