@@ -33,10 +33,11 @@ export function newRest(): Rest {
   return { failures: 0, untilMs: 0 };
 }
 
-/** True when there is an archive that has not the file, and neither of them is left alone for now. */
+/** True when the file is not noted as stored, and neither it nor every archive that has it not is left alone for now. */
 export function worthTrying(pushing: Pushing, { phase, stored, rest }: FileState): boolean {
   if (phase !== "waiting" && phase !== "failed") return false;
-  return isOver(rest, pushing.clock) && reachable(pushing, stored).length > 0;
+  const everywhere = pushing.archives.every((archive) => stored.has(archive));
+  return isOver(rest, pushing.clock) && (everywhere || reachable(pushing, stored).length > 0);
 }
 
 /**

@@ -89,7 +89,8 @@ export async function forgetFailure({ folder }: Spool, name: string): Promise<vo
 /** Removes the notes of files that wait no more. */
 export async function sweepNotes({ folder }: Spool, waiting: ReadonlySet<string>): Promise<void> {
   for (const note of await readdir(folder)) {
-    const name = /^(.*)\.(?:ok|error)$/.exec(note)?.[1];
+    // A name that begins with a point is a draft of ours.
+    const name = /^([^.].*)\.(?:ok|error)$/.exec(note)?.[1];
     if (name !== undefined && !waiting.has(name)) await unlessAbsent(unlink(join(folder, note)));
   }
 }
