@@ -1,9 +1,11 @@
+import type { PgkitError } from "../lib/errors.ts";
 import type { ObjectInfo, ObjectReader, SignalOption, StrayUploads } from "../store/store.ts";
 import { type BackupList, listBackups } from "./backups.ts";
 import { type Keep, readKeeps } from "./keep.ts";
 import { backupFolder, fileOwner, filesPrefix } from "./layout.ts";
 import { backupLease, backupLeasePrefix, heldLeases } from "./lease.ts";
 import type { RepositoryReader } from "./repository.ts";
+import { readAllWal, type StoredWal } from "./wal-inventory.ts";
 
 /** All that retention decides on. */
 export interface Inventory extends BackupList {
@@ -11,6 +13,11 @@ export interface Inventory extends BackupList {
   leftovers: Leftover[];
   /** Unfinished uploads begun before a moment, where the store keeps such. */
   uploads: { count: number; before: Date } | undefined;
+  /** Instances of which a backup is under way. */
+  busy: ReadonlySet<string>;
+  wal: readonly StoredWal[];
+  /** What of the WAL's records cannot be read, and what that means. */
+  warnings: readonly string[];
 }
 
 /** The folder of a backup that was never committed, or whose removal was cut. */
@@ -40,6 +47,10 @@ export async function readInventory(
   repository: RepositoryReader & { store: ObjectReader & { uploads?: StrayUploads | undefined } },
   { storeNow, signal }: InventoryOptions,
 ): Promise<Inventory> {
+  const warnings: string[] = [];
+  const unreadable = ({ message }: PgkitError) => warnings.push(`${message}; the WAL that it is about stays`);
+  // Before the leases, too: a backup that begins after that needs only WAL which was not yet there to be listed.
+  const wal = await readAllWal(repository, { signal, unreadable });
   const folders = await readFolders(repository, { signal });
   const held = await heldLeases(repository, storeNow, { signal });
   const uploads = await findUploads(repository.store.uploads, held, storeNow, { signal });
@@ -49,7 +60,8 @@ export async function readInventory(
     ({ instance, id, newestAt }) =>
       newestAt < longAgo(storeNow) && !held.has(backupLease(instance)) && !exists.has(`${instance}/${id}`),
   );
-  return { ...list, leftovers, uploads, keeps: await readKeeps(repository, { signal }) };
+  const busy = new Set([...held].flatMap((lease) => instanceOfLease(lease) ?? []));
+  return { ...list, leftovers, uploads, busy, wal, warnings, keeps: await readKeeps(repository, { signal }) };
 }
 
 /** What is under the folder of one backup, `undefined` where nothing is. */
@@ -96,6 +108,10 @@ async function findUploads(
     all.push(startedAt);
   }
   return { count: all.filter((startedAt) => startedAt < before).length, before };
+}
+
+function instanceOfLease(lease: string): string | undefined {
+  return lease.startsWith(backupLeasePrefix) ? lease.slice(backupLeasePrefix.length) : undefined;
 }
 
 function longAgo(storeNow: Date): Date {

@@ -3,11 +3,13 @@ import type { SignalOption } from "../store/store.ts";
 import type { Leftover } from "./inventory.ts";
 import type { Keep } from "./keep.ts";
 import { manifestIdentity, manifestPrefix } from "./layout.ts";
-import { type LeaseOptions, pruneLease, withLease } from "./lease.ts";
+import { backupLease, heldLeases, type LeaseOptions, pruneLease, withLease } from "./lease.ts";
 import type { Manifest } from "./manifest.ts";
 import { removeBackup, removeLeftover, removeOrphanedKeep } from "./remove.ts";
+import { removeWal, type WalRemoval } from "./remove-wal.ts";
 import type { Repository } from "./repository.ts";
 import { type BackupName, nameOf, type PrunePlan } from "./retention.ts";
+import type { WalPlan } from "./wal-retention.ts";
 
 export interface PruneOptions extends Omit<LeaseOptions, "withoutConditions"> {
   /** True when the user says that no other pgkit works on the repository, where the store cannot keep two apart. */
@@ -20,6 +22,8 @@ export interface PruneResult {
   orphanedKeeps: Keep[];
   /** How many unfinished uploads were removed. */
   uploads: number;
+  /** By lineage, where any was to go. */
+  wal: WalRemoval[];
   /** What was to go and stays, as it was pinned or locked since, or changed. */
   skipped: (BackupName & { reason: string })[];
   /** What the store refused to remove although nothing said that it would. */
@@ -55,23 +59,17 @@ async function carryOut(
   options: LeaseOptions & { signal: AbortSignal },
 ): Promise<PruneResult> {
   const { clock, report, signal } = options;
-  const result: PruneResult = { removed: [], leftovers: [], orphanedKeeps: [], uploads: 0, skipped: [], refused: [] };
+  const result: PruneResult = {
+    ...{ removed: [], leftovers: [], orphanedKeeps: [], uploads: 0, wal: [] },
+    ...{ skipped: [], refused: [] },
+  };
   const task = `prune ${repository.where}`;
   const startedMs = clock.monotonicMs();
   const totalBytes = plan.remove.reduce((sum, { storedBytes }) => sum + storedBytes, 0);
   report({ type: "start", task, totalBytes });
-  const remove = async (backup: Manifest) => {
-    if (await removeOne(repository, plan, result, backup, options)) {
-      const bytes = result.removed.reduce((sum, { storedBytes }) => sum + storedBytes, 0);
-      report({ type: "progress", task, bytes, totalBytes });
-    }
-  };
-  // Base backups one after the other, as children go before their parents.
-  for (const backup of plan.remove.filter(({ kind }) => kind === "base")) await remove(backup);
-  await inParallel(
-    plan.remove.filter(({ kind }) => kind !== "base"),
-    remove,
-  );
+  await removeBackups(repository, plan, result, options, (bytes) => {
+    report({ type: "progress", task, bytes, totalBytes });
+  });
   await inParallel(plan.leftovers, async (leftover) => {
     const outcome = await removeLeftover(repository, leftover, clock.now(), { signal });
     if (outcome === "removed") result.leftovers.push(leftover);
@@ -83,10 +81,34 @@ async function carryOut(
   if (plan.uploads !== undefined && plan.uploads.count > 0) {
     result.uploads = (await repository.store.uploads?.abort(plan.uploads.before, { signal })) ?? 0;
   }
+  for (const wal of plan.wal) await removeWalUnlessNeeded(repository, wal, result, options);
   const bytes = result.removed.reduce((sum, { storedBytes }) => sum + storedBytes, 0);
   const seconds = (clock.monotonicMs() - startedMs) / 1000;
   report({ type: "done", task, bytes, seconds, summary: `${result.removed.length} backups removed` });
   return result;
+}
+
+async function removeBackups(
+  repository: Repository,
+  plan: PrunePlan<Manifest>,
+  result: PruneResult,
+  options: LeaseOptions,
+  onBytes: (bytes: number) => void,
+): Promise<void> {
+  const remove = async (backup: Manifest) => {
+    if (!(await removeOne(repository, plan, result, backup, options))) return;
+    onBytes(result.removed.reduce((sum, { storedBytes }) => sum + storedBytes, 0));
+  };
+  // Base backups one after the other, as children go before their parents.
+  for (const backup of plan.remove.filter(({ kind }) => kind === "base")) {
+    const busy = await isBusy(repository, backup.instance, options, options.clock.now());
+    if (busy) note(result, backup, underWay(backup));
+    else await remove(backup);
+  }
+  await inParallel(
+    plan.remove.filter(({ kind }) => kind !== "base"),
+    remove,
+  );
 }
 
 /** True when it was removed. A backup that stays holds what it builds on. */
@@ -107,6 +129,36 @@ async function removeOne(
   if (outcome !== "removed") note(result, backup, outcome);
   else result.removed.push(backup);
   return outcome === "removed";
+}
+
+/** WAL last of all: whenever a run is cut, every backup that is still there has what it needs. */
+async function removeWalUnlessNeeded(
+  repository: Repository,
+  wal: WalPlan,
+  result: PruneResult,
+  { clock, signal }: LeaseOptions,
+): Promise<void> {
+  const { instance, systemId } = wal.lineage;
+  if (wal.remove.length + wal.removeGaps.length === 0) return;
+  const stays = [...result.skipped, ...result.refused].find((backup) => backup.instance === instance);
+  const busy = await isBusy(repository, instance, { signal }, clock.now());
+  if (stays === undefined && !busy) {
+    result.wal.push(await removeWal(repository, wal, { signal }));
+    return;
+  }
+  const skipped = busy ? underWay({ instance }).skipped : `${stays?.id} stays, and may need it`;
+  result.wal.push({ instance, systemId, files: 0, bytes: 0, gaps: 0, skipped });
+}
+
+/** A backup that began since the plan was made: an incremental one builds on a base backup that is there. */
+async function isBusy(repository: Repository, instance: string, options: SignalOption, now: Date): Promise<boolean> {
+  const { clockSkewMs } = await repository.store.capabilities(options);
+  const held = await heldLeases(repository, new Date(now.getTime() + clockSkewMs), options);
+  return held.has(backupLease(instance));
+}
+
+function underWay({ instance }: { instance: string }): { skipped: string } {
+  return { skipped: `a backup of ${instance} is under way` };
 }
 
 function buildsOn(child: Manifest, backup: Manifest): boolean {

@@ -37,8 +37,14 @@ export interface Kept<B> {
   reason: string;
 }
 
+/** A base backup restores from when it stopped on, a logical one brings back the moment that it began. */
+interface Dated {
+  startedAt: string;
+  base?: { stoppedAt: string } | undefined;
+}
+
 /** What the rules keep of `backups`, which come newest first. One backup may be kept by several. */
-export function applyRules<B extends { startedAt: string }>(
+export function applyRules<B extends Dated>(
   rules: RetentionRules,
   backups: readonly B[],
   { now, local }: Calendar,
@@ -87,12 +93,13 @@ function newestOfEach<B>(backups: readonly B[], count: number, labelOf: (backup:
 }
 
 /** All of the window, and the newest before it: without that one there would be no way back to the window's beginning. */
-function within<B extends { startedAt: string }>(backups: readonly B[], windowMs: number, now: Date): Kept<B>[] {
+function within<B extends Dated>(backups: readonly B[], windowMs: number, now: Date): Kept<B>[] {
   if (windowMs === 0) return [];
   const begin = now.getTime() - windowMs;
   const name = `window ${formatDuration(windowMs)}`;
-  const inside = backups.filter(({ startedAt }) => Date.parse(startedAt) >= begin);
-  const before = backups.find(({ startedAt }) => Date.parse(startedAt) < begin);
+  const restoresFrom = ({ startedAt, base }: B) => Date.parse(base?.stoppedAt ?? startedAt);
+  const inside = backups.filter((backup) => restoresFrom(backup) >= begin);
+  const before = backups.find((backup) => restoresFrom(backup) < begin);
   const kept = inside.map((backup) => ({ backup, reason: name }));
   return before === undefined ? kept : [...kept, { backup: before, reason: `beginning of the ${name}` }];
 }

@@ -10,11 +10,12 @@ import {
   hasRules,
   type RetentionRules,
 } from "./retention-rules.ts";
+import type { WalPlan } from "./wal-retention.ts";
 
 /** What retention needs to know of a backup. A parent is the backup that an incremental one builds on. */
 export type PrunableBackup = Pick<
   Manifest,
-  "id" | "instance" | "kind" | "database" | "parent" | "startedAt" | "server"
+  "id" | "instance" | "kind" | "database" | "parent" | "startedAt" | "server" | "base"
 >;
 
 /** Both kinds of an instance. An instance without a policy keeps everything. */
@@ -35,6 +36,10 @@ export interface PruneInput<B extends PrunableBackup> {
   bad?: ReadonlySet<string> | undefined;
   /** `nameOf` those that the store refuses to remove before a moment. */
   locked?: ReadonlyMap<string, Date> | undefined;
+  /** Instances of which a backup is under way: it may build on any of their base backups. */
+  busy?: ReadonlySet<string> | undefined;
+  /** `nameOf` further base backups that a window needs, with the reason: see `windowAnchors`. */
+  anchors?: ReadonlyMap<string, string> | undefined;
 }
 
 export interface PrunePlan<B extends PrunableBackup = PrunableBackup> {
@@ -46,6 +51,10 @@ export interface PrunePlan<B extends PrunableBackup = PrunableBackup> {
   unreadable: BackupName[];
   leftovers: Leftover[];
   uploads: Inventory["uploads"];
+  /** `nameOf` those of `keep` that nothing but a pin keeps, or that only such a one builds on. */
+  pinOnly: ReadonlySet<string>;
+  /** By lineage; empty unless the repository was asked. */
+  wal: WalPlan[];
   /** Pins whose backup is gone. */
   orphanedKeeps: Keep[];
   warnings: string[];
@@ -82,6 +91,7 @@ export function planPrune<B extends PrunableBackup>(input: PruneInput<B>): Prune
   keepWhateverTheRules(input, keep);
   keepParents(input.backups, reasons, keep);
   const ordered = input.backups.toSorted(byStart);
+  const strong = strongOf(input, reasons);
   return {
     keep: ordered.flatMap((backup) => {
       const why = reasons.get(nameOf(backup));
@@ -89,6 +99,8 @@ export function planPrune<B extends PrunableBackup>(input: PruneInput<B>): Prune
     }),
     remove: childrenFirst(ordered.filter((backup) => !reasons.has(nameOf(backup)))),
     ...withoutManifest(input),
+    pinOnly: new Set([...reasons.keys()].filter((name) => !strong.has(name))),
+    wal: [],
     warnings,
   };
 }
@@ -134,7 +146,7 @@ function keepOfGroup<B extends PrunableBackup>(
 }
 
 function keepWhateverTheRules<B extends PrunableBackup>(
-  { backups, keeps, locked, unreadable, now }: PruneInput<B>,
+  { backups, keeps, locked, unreadable, busy, anchors, now }: PruneInput<B>,
   keep: Keeper,
 ): void {
   const pins = new Map(keeps.filter((pin) => isPinned(pin, now)).map((pin) => [nameOf(pin), pin]));
@@ -144,6 +156,10 @@ function keepWhateverTheRules<B extends PrunableBackup>(
     if (pin !== undefined) keep(backup, describeKeep(pin));
     const lockedUntil = locked?.get(nameOf(backup));
     if (lockedUntil !== undefined && lockedUntil > now) keep(backup, `under object lock until ${rfc3339(lockedUntil)}`);
+    const anchor = anchors?.get(nameOf(backup));
+    if (anchor !== undefined) keep(backup, anchor);
+    if (backup.kind === "base" && busy?.has(backup.instance))
+      keep(backup, `a backup of ${backup.instance} is under way`);
     const child = backup.kind === "base" ? unread.get(backup.instance) : undefined;
     if (child !== undefined) keep(backup, `may be the parent of ${child}, whose manifest cannot be read`);
   }
@@ -162,9 +178,29 @@ function keepParents(
     const parent = child && parentOf(child, byName);
     if (child === undefined || parent === undefined) continue;
     if (!kept.has(nameOf(parent))) todo.push(nameOf(parent));
-    keep(parent, `parent of ${child.id}`);
+    keep(parent, `${parentReason}${child.id}`);
   }
 }
+
+/** Those that something else than a pin keeps, and all that these build on. */
+function strongOf(
+  { backups, keeps, now }: PruneInput<PrunableBackup>,
+  reasons: ReadonlyMap<string, ReadonlySet<string>>,
+): Set<string> {
+  const byName = new Map(backups.map((backup) => [nameOf(backup), backup]));
+  const pins = new Map(keeps.filter((pin) => isPinned(pin, now)).map((pin) => [nameOf(pin), describeKeep(pin)]));
+  const strong = new Set<string>();
+  for (const [name, why] of reasons) {
+    const own = [...why].some((reason) => reason !== pins.get(name) && !reason.startsWith(parentReason));
+    for (let at = own ? byName.get(name) : undefined; at !== undefined && !strong.has(nameOf(at)); ) {
+      strong.add(nameOf(at));
+      at = parentOf(at, byName);
+    }
+  }
+  return strong;
+}
+
+const parentReason = "parent of ";
 
 function parentOf<B extends PrunableBackup>(backup: B, byName: ReadonlyMap<string, B>): B | undefined {
   return backup.parent === undefined ? undefined : byName.get(nameOf({ instance: backup.instance, id: backup.parent }));

@@ -1,5 +1,5 @@
 import pLimit from "p-limit";
-import { PgkitError } from "../lib/errors.ts";
+import { isPgkitError, PgkitError } from "../lib/errors.ts";
 import { type Lsn, parseLsn, parseSegmentName, timelineOf } from "../lib/lsn.ts";
 import type { SignalOption } from "../store/store.ts";
 import type { RepositoryReader } from "./repository.ts";
@@ -42,44 +42,85 @@ export interface TimelineHistory {
 
 const parallelReads = 8;
 
+/** A lineage with the files that its inventory was made of. */
+export interface StoredWal {
+  inventory: WalInventory;
+  /** By name. */
+  files: readonly WalFile[];
+}
+
+export interface WalInventoryOptions extends SignalOption {
+  /**
+   * Given what cannot be read, which is then left out: a history file, for one, that is encrypted where no identity is at
+   * hand. Left out itself, reading fails.
+   */
+  unreadable?: ((error: PgkitError) => void) | undefined;
+}
+
 /** One listing of the lineage, and a request for each of its history files and gaps. */
 export async function readWalInventory(
   repository: RepositoryReader,
   lineage: LineageFacts,
-  { signal }: SignalOption = {},
+  options: WalInventoryOptions = {},
 ): Promise<WalInventory> {
-  const files: WalFile[] = [];
-  for await (const file of listWal(repository, lineage, { signal })) files.push(file);
-  const limit = pLimit(parallelReads);
-  const histories = await Promise.all(
-    files
-      .filter(({ kind }) => kind === "history")
-      .map((file) =>
-        limit(async () => parseHistory(file.name, (await readWal(repository, file, { signal })).toString("utf8"))),
-      ),
-  );
-  return {
-    lineage,
-    timelines: timelinesOf(files, lineage.segmentBytes),
-    histories,
-    gaps: await readGaps(repository, lineage, { signal }),
-  };
+  return (await readStored(repository, lineage, options)).inventory;
 }
 
 /** The inventories of all lineages of these instances. */
 export async function readWalInventories(
   repository: RepositoryReader,
   instances: Iterable<string>,
-  { signal }: SignalOption = {},
+  options: WalInventoryOptions = {},
 ): Promise<WalInventory[]> {
   const inventories: WalInventory[] = [];
   for (const instance of new Set(instances)) {
-    for (const lineage of await listLineages(repository, instance, { signal })) {
-      inventories.push(await readWalInventory(repository, lineage, { signal }));
+    for (const lineage of await listLineages(repository, instance, options)) {
+      inventories.push(await readWalInventory(repository, lineage, options));
     }
   }
   return inventories;
 }
+
+/** All WAL of the repository, with its files. */
+export async function readAllWal(
+  repository: RepositoryReader,
+  options: WalInventoryOptions = {},
+): Promise<StoredWal[]> {
+  const wal: StoredWal[] = [];
+  for (const lineage of await listLineages(repository, undefined, options)) {
+    wal.push(await readStored(repository, lineage, options));
+  }
+  return wal;
+}
+
+async function readStored(
+  repository: RepositoryReader,
+  lineage: LineageFacts,
+  { signal, unreadable }: WalInventoryOptions,
+): Promise<StoredWal> {
+  const files: WalFile[] = [];
+  for await (const file of listWal(repository, lineage, { signal })) files.push(file);
+  const limit = pLimit(parallelReads);
+  const read = async (file: WalFile) => {
+    try {
+      return [parseHistory(file.name, (await readWal(repository, file, { signal })).toString("utf8"))];
+    } catch (error) {
+      if (unreadable === undefined || !isPgkitError(error, ...unreadableCodes)) throw error;
+      unreadable(error);
+      return [];
+    }
+  };
+  const histories = files.filter(({ kind }) => kind === "history").map((file) => limit(read, file));
+  const inventory = {
+    lineage,
+    timelines: timelinesOf(files, lineage.segmentBytes),
+    histories: (await Promise.all(histories)).flat(),
+    gaps: await readGaps(repository, lineage, { signal, unreadable }),
+  };
+  return { inventory, files };
+}
+
+const unreadableCodes = ["identity-required", "identity-wrong", "object-corrupt", "wal-invalid"] as const;
 
 /** Pure: the runs and the partial segment of each timeline, from files in any order. */
 export function timelinesOf(

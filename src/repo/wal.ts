@@ -52,21 +52,26 @@ export async function readLineage(
   }
 }
 
-/** Every lineage of an instance, oldest first. Costs two requests a lineage, however much WAL it has. */
+/** Every lineage of an instance, or of all, oldest first. Costs two requests a lineage, however much WAL it has. */
 export async function listLineages(
   repository: RepositoryReader,
-  instance: string,
-  { signal }: SignalOption = {},
+  instance: string | undefined,
+  { signal, unreadable }: SignalOption & { unreadable?: ((error: PgkitError) => void) | undefined } = {},
 ): Promise<LineageFacts[]> {
-  const prefix = `${walPrefix}${instance}/`;
+  const prefix = instance === undefined ? walPrefix : `${walPrefix}${instance}/`;
   const found: LineageFacts[] = [];
   for (let after: string | undefined = prefix; after !== undefined; ) {
     const key: string | undefined = await firstKey(repository, prefix, { after, signal });
     const lineage = key === undefined ? undefined : lineageOf(key);
-    const facts = lineage && (await readLineage(repository, lineage, { signal }));
-    if (facts !== undefined) found.push(facts);
+    try {
+      const facts = lineage && (await readLineage(repository, lineage, { signal }));
+      if (facts !== undefined) found.push(facts);
+    } catch (error) {
+      if (unreadable === undefined || !isPgkitError(error, "manifest-corrupt", "format-unsupported")) throw error;
+      unreadable(error);
+    }
     // "0" is the character after "/": all of the folder, or the foreign key, is behind us.
-    after = lineage === undefined ? key : `${prefix}${lineage.systemId}0`;
+    after = lineage === undefined ? key : `${walPrefix}${lineage.instance}/${lineage.systemId}0`;
   }
   return found.toSorted((a, b) => a.createdAt.localeCompare(b.createdAt) || a.systemId.localeCompare(b.systemId));
 }
@@ -221,16 +226,21 @@ export async function recordGap(
   return { ...gap, key, recordedAt };
 }
 
-/** All gaps that were recorded, oldest record first. */
+/** All gaps that were recorded, oldest record first. One that cannot be read fails, or is given to `unreadable`. */
 export async function readGaps(
   { store, where }: RepositoryReader,
   lineage: Lineage,
-  options: SignalOption = {},
+  { signal, unreadable }: SignalOption & { unreadable?: ((error: PgkitError) => void) | undefined } = {},
 ): Promise<GapRecord[]> {
   const gaps: GapRecord[] = [];
-  for await (const { key } of store.list(gapPrefix(lineage), options)) {
+  for await (const { key } of store.list(gapPrefix(lineage), { signal })) {
     if (!key.endsWith(".json")) continue;
-    gaps.push({ ...parseGap(await readObject(store, key, options), `${key} in ${where}`), key });
+    try {
+      gaps.push({ ...parseGap(await readObject(store, key, { signal }), `${key} in ${where}`), key });
+    } catch (error) {
+      if (unreadable === undefined || !isPgkitError(error, "manifest-corrupt", "format-unsupported")) throw error;
+      unreadable(error);
+    }
   }
   return gaps;
 }

@@ -92,7 +92,11 @@ async function carryOut(context: CommandContext, { repository, plan }: Planned, 
   const { clock, report, signal } = context;
   const names = (list: readonly { instance: string; id: string }[]) =>
     list.map(({ instance, id }) => `${instance}/${id}`);
-  const details = { remove: names(plan.remove), leftovers: names(plan.leftovers) };
+  const wal = plan.wal.map(({ lineage, remove }) => ({
+    ...{ instance: lineage.instance, systemId: lineage.systemId, files: remove.length },
+    ...{ first: remove[0]?.name, last: remove.at(-1)?.name },
+  }));
+  const details = { remove: names(plan.remove), leftovers: names(plan.leftovers), wal };
   const work = {
     clock,
     report,
@@ -130,7 +134,12 @@ function showResults({ out }: CommandContext, planned: readonly Planned[], { dry
 }
 
 function statusOf(planned: readonly Planned[], failed: readonly Failed[]): number {
-  const refused = planned.flatMap(({ result }) => result?.refused ?? []);
+  const refused = planned.flatMap(({ result }) => [
+    ...(result?.refused ?? []),
+    ...(result?.wal ?? []).flatMap(({ instance, systemId, refused: error }) =>
+      error === undefined ? [] : [{ instance, id: `WAL of ${systemId}`, error }],
+    ),
+  ]);
   const [first] = failed;
   if (first === undefined && refused.length === 0) return 0;
   const parts = [
