@@ -1,4 +1,4 @@
-import { PgkitError } from "../lib/errors.ts";
+import { type ErrorCode, PgkitError } from "../lib/errors.ts";
 import { identifier } from "./quote.ts";
 import { isServerError, postgresError } from "./session-errors.ts";
 
@@ -7,25 +7,43 @@ export function replicationError(error: unknown, where: string, user: string): u
   const known = error instanceof PgkitError ? error : postgresError(error, where);
   const cause = error instanceof PgkitError ? error.cause : error;
   if (!(known instanceof PgkitError) || !isServerError(cause)) return known;
-  const { message } = cause;
-  if (/no pg_hba\.conf entry for replication/.test(message)) {
-    const hint = `add to the server's pg_hba.conf, and reload it: host replication ${identifier(user)} ADDRESS scram-sha-256`;
-    return new PgkitError("postgres-denied", known.message, { hint, cause });
-  }
-  if (/replication role to start walsender|permission denied to start WAL sender/.test(message)) {
-    const hint = `as a superuser: ALTER ROLE ${identifier(user)} REPLICATION;`;
-    return new PgkitError("postgres-denied", known.message, { hint, cause });
-  }
-  if (/max_wal_senders/.test(message)) {
-    const hint = "raise max_wal_senders (needs a restart), or end one of pg_stat_replication";
-    return new PgkitError("server-settings", known.message, { hint, cause });
-  }
-  if (/WAL level not sufficient/.test(message)) {
-    const hint = "ALTER SYSTEM SET wal_level = 'replica'; then restart the server";
-    return new PgkitError("server-settings", known.message, { hint, cause });
-  }
-  return known;
+  const remedy = remedies.find(({ says }) => says.test(cause.message));
+  if (remedy === undefined) return known;
+  return new PgkitError(remedy.code, known.message, { hint: remedy.hint(identifier(user)), cause });
 }
+
+const remedies: readonly { says: RegExp; code: ErrorCode; hint: (user: string) => string }[] = [
+  {
+    says: /no pg_hba\.conf entry for replication/,
+    code: "postgres-denied",
+    hint: (user) => `add to the server's pg_hba.conf, and reload it: host replication ${user} ADDRESS scram-sha-256`,
+  },
+  {
+    says: /replication role to start walsender|permission denied to start WAL sender/,
+    code: "postgres-denied",
+    hint: (user) => `as a superuser: ALTER ROLE ${user} REPLICATION;`,
+  },
+  {
+    says: /max_wal_senders/,
+    code: "server-settings",
+    hint: () => "raise max_wal_senders (needs a restart), or end one of pg_stat_replication",
+  },
+  {
+    says: /WAL level not sufficient/,
+    code: "server-settings",
+    hint: () => "ALTER SYSTEM SET wal_level = 'replica'; then restart the server",
+  },
+  {
+    says: /full_page_writes=off/,
+    code: "server-settings",
+    hint: () => "on the primary: ALTER SYSTEM SET full_page_writes = on; SELECT pg_reload_conf(); CHECKPOINT;",
+  },
+  {
+    says: /WAL summar|incremental backups? (cannot|is not possible)/,
+    code: "server-settings",
+    hint: () => "keep WAL summaries longer (wal_summary_keep_time), and take a full base backup now: pgkit backup base",
+  },
+];
 
 /** What the server warns of for each damaged file, while it sends a base backup. */
 export function damagedFileIn(notice: string): string | undefined {
