@@ -5,6 +5,7 @@ import { unlessAbsent } from "../store/file/errors.ts";
 import {
   type RecoverySettingsInput,
   recoverySettings,
+  withoutArchiving,
   withoutRecoveryBlock,
   withRecoveryBlock,
 } from "./recovery-settings.ts";
@@ -20,7 +21,14 @@ export async function prepareRecovery(
   input: RecoverySettingsInput,
   runAs: RunAs | undefined,
 ): Promise<void> {
-  await rewrite(join(dataDir, autoConf), (text) => withRecoveryBlock(text, recoverySettings(input)), runAs);
+  await rewrite(
+    join(dataDir, autoConf),
+    (text) => {
+      const kept = withoutRecoveryBlock(text);
+      return withRecoveryBlock(input.noArchive ? withoutArchiving(kept) : kept, recoverySettings(input));
+    },
+    runAs,
+  );
   // In the backup of a standby; it would make the server follow a primary, over recovery.signal.
   await rm(join(dataDir, "standby.signal"), { force: true });
   await rm(join(dataDir, "recovery.signal"), { force: true });

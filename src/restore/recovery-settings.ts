@@ -82,6 +82,12 @@ function withoutFormerTarget(autoConf: string): string {
     .join("\n");
 }
 
+/** The text with archiving switched off, for good: a copy must not write into the archive of the one it was made of. */
+export function withoutArchiving(autoConf: string): string {
+  const lines = autoConf.split("\n").filter((line) => !/^\s*archive_mode\b/i.test(line));
+  return `${lines.join("\n").replace(/\n*$/, "\n")}archive_mode = 'off'\n`.replace(/^\n/, "");
+}
+
 /** Both quote and backslash are written twice, as ALTER SYSTEM does. */
 function quoted(name: string, value: string): string {
   if (/[\r\n\0]/.test(value)) throw new PgkitError("usage", `${name} cannot span lines: ${JSON.stringify(value)}`);

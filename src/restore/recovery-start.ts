@@ -70,7 +70,7 @@ const needed = {
   wal_level: "wal_level setting",
 } as const;
 
-function settingOf(controlData: ReadonlyMap<string, string>, label: string): string {
+function settingOf(controlData: ControlData, label: string): string {
   const value = controlData.get(label);
   if (value !== undefined) return value;
   throw new PgkitError("tool-failed", `pg_controldata does not tell the ${label}`, {
@@ -78,12 +78,14 @@ function settingOf(controlData: ReadonlyMap<string, string>, label: string): str
   });
 }
 
+export type ControlData = ReadonlyMap<string, string>;
+
 /** What pg_controldata prints, by its labels. */
 export async function readControlData(
   { binDir }: Programs,
   dataDir: string,
   runAs: RunAs | undefined,
-): Promise<ReadonlyMap<string, string>> {
+): Promise<ControlData> {
   const ran = await execa(join(binDir, "pg_controldata"), ["-D", dataDir], { ...processOptions(runAs), reject: false });
   if (ran.exitCode !== 0) throw new PgkitError("tool-failed", `pg_controldata of ${dataDir} failed: ${ran.stderr}`);
   const lines = ran.stdout.split("\n").map((line) => /^([^:]+):\s*(.*)$/.exec(line));

@@ -12,43 +12,80 @@ import { harmless } from "../text.ts";
 
 export const restoreCommand: Command = {
   name: "restore",
-  summary: "Restore one database, or single tables of it, from a logical backup into a live instance",
-  arguments: [{ name: "DB", required: true, doc: "the database, by the name it was backed up under" }],
-  options: ["backup", "as", "replace", "toInstance", "table", "schemaOnly", "updateRoles", "jobs", "dryRun", "yes"],
+  summary: "Restore a database into a live instance, or an instance as a whole into a data directory",
+  arguments: [{ name: "DB", doc: "the database, by the name it was backed up under; without it --data-dir is needed" }],
+  options: [
+    ...(["backup", "as", "replace", "toInstance", "table", "schemaOnly", "updateRoles", "jobs"] as const),
+    ...(["dataDir", "toTime", "toLsn", "toXid", "toName", "immediate", "latest", "exclusive", "timeline"] as const),
+    ...(["action", "start", "delta", "tablespace", "withoutArchiving", "systemId", "dryRun", "yes"] as const),
+  ],
   examples: [
     { line: "pgkit restore litellm", does: "a database that is gone, from its newest backup" },
     { line: "pgkit restore litellm --as litellm_check", does: "beside the live one" },
     { line: "pgkit restore litellm --replace", does: "in the place of the live one, which is kept" },
     { line: "pgkit restore litellm --table public.users", does: "a table that was dropped, into the live database" },
     { line: "pgkit restore litellm --to-instance dedicated --dry-run", does: "shows what would be done elsewhere" },
+    {
+      line: "pgkit restore --data-dir /var/lib/postgresql/new --to-time 2026-11-21T02:00:00Z --start",
+      does: "a whole instance as it was at that moment, recovered here",
+    },
+    { line: "pgkit restore --data-dir /srv/copy --dry-run", does: "shows what all that is stored would come to" },
   ],
   run: async (context, args) => {
-    refuseTogether(args);
-    const found = await chooseBackup(context, args);
-    const { prepareRestore } = await import("../../restore/logical.ts");
-    const { programsFor } = await import("../../postgres/programs.ts");
-    const { clock, report, signal, config } = context;
-    const instance = context.instance(args.flags.toInstance ?? found.manifest.instance);
-    const { plan, run } = await prepareRestore({
-      repository: found.repository,
-      backup: found.manifest,
-      request: requestOf(args, instance.jobs),
-      instance: instance.name,
-      connection: await context.connection(instance),
-      programsFor: (major) => programsFor(major, config.postgresBin),
-      ...{ clock, report, signal },
-    });
-    if (args.flags.dryRun) {
-      context.out.result({ json: { plan, dryRun: true }, text: () => planText(plan, config.timeZone) });
-      return 0;
+    if (args.flags.dataDir !== undefined) {
+      const { restoreInstanceCommand } = await import("./restore-instance.ts");
+      return restoreInstanceCommand(context, args);
     }
-    report({ type: "note", message: planText(plan, config.timeZone) });
-    if (plan.keptAs !== undefined) await context.confirm(`ends all sessions of ${plan.to.database} and replaces it`);
-    const startedMs = clock.monotonicMs();
-    const result = await audited(context, found, plan, run);
-    return conclude(context, found.manifest, plan, { ...result, seconds: (clock.monotonicMs() - startedMs) / 1000 });
+    if (args.one("DB") === undefined) {
+      throw new PgkitError("usage", "neither a database nor a directory to restore into is named", {
+        hint: "pgkit restore DB restores a database into a live instance, pgkit restore --data-dir DIR a whole instance",
+      });
+    }
+    refuseInstanceFlags(args);
+    return restoreFromLogical(context, args);
   },
 };
+
+/** What only the restore of an instance takes must not be passed over in silence. */
+function refuseInstanceFlags({ flags }: CommandArguments): void {
+  const { toTime, toLsn, toXid, toName, immediate, latest, exclusive, timeline, systemId } = flags;
+  const given = { toTime, toLsn, toXid, toName, immediate, latest, exclusive, timeline, systemId };
+  const { start, delta, withoutArchiving } = flags;
+  const others = { start, delta, withoutArchiving, tablespace: flags.tablespace.length > 0 };
+  const [first] = Object.entries({ ...given, ...others }).filter(([, value]) => value !== undefined && value !== false);
+  if (first === undefined) return;
+  const flag = first[0].replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  throw new PgkitError("usage", `--${flag} goes with --data-dir`, {
+    hint: "--data-dir DIR restores the instance as a whole",
+  });
+}
+
+async function restoreFromLogical(context: CommandContext, args: CommandArguments): Promise<number> {
+  refuseTogether(args);
+  const found = await chooseBackup(context, args);
+  const { prepareRestore } = await import("../../restore/logical.ts");
+  const { programsFor } = await import("../../postgres/programs.ts");
+  const { clock, report, signal, config } = context;
+  const instance = context.instance(args.flags.toInstance ?? found.manifest.instance);
+  const { plan, run } = await prepareRestore({
+    repository: found.repository,
+    backup: found.manifest,
+    request: requestOf(args, instance.jobs),
+    instance: instance.name,
+    connection: await context.connection(instance),
+    programsFor: (major) => programsFor(major, config.postgresBin),
+    ...{ clock, report, signal },
+  });
+  if (args.flags.dryRun) {
+    context.out.result({ json: { plan, dryRun: true }, text: () => planText(plan, config.timeZone) });
+    return 0;
+  }
+  report({ type: "note", message: planText(plan, config.timeZone) });
+  if (plan.keptAs !== undefined) await context.confirm(`ends all sessions of ${plan.to.database} and replaces it`);
+  const startedMs = clock.monotonicMs();
+  const result = await audited(context, found, plan, run);
+  return conclude(context, found.manifest, plan, { ...result, seconds: (clock.monotonicMs() - startedMs) / 1000 });
+}
 
 function refuseTogether({ flags: { as, replace } }: CommandArguments): void {
   if (as === undefined || !replace) return;

@@ -10,7 +10,7 @@ export const commandOptions = {
   }),
   backup: option(value.text, {
     flag: "--backup <id>",
-    defaultDoc: "the newest of the database",
+    defaultDoc: "the newest that serves",
     doc: "the backup to take",
   }),
   as: option(value.text, { flag: "--as <name>", defaultDoc: "the database's own", doc: "the name to restore under" }),
@@ -132,6 +132,70 @@ export const commandOptions = {
     flag: "--ahead",
     default: false,
     doc: "keep the segments that recovery asks for next ready in the spool, as long as it takes them",
+  }),
+  dataDir: option(value.path, {
+    flag: "--data-dir <directory>",
+    doc: "the directory that becomes the data directory of the restored instance: empty, or to be made",
+  }),
+  toTime: option(value.text, {
+    flag: "--to-time <time>",
+    doc: "recover to this moment: RFC 3339, a time in --time-zone, or -15m (that long ago)",
+  }),
+  toLsn: option(value.text, { flag: "--to-lsn <position>", doc: "recover to this WAL position, such as 0/3000148" }),
+  toXid: option(value.text, { flag: "--to-xid <xid>", doc: "recover until this transaction has ended" }),
+  toName: option(value.text, {
+    flag: "--to-name <name>",
+    doc: "recover to this restore point, made by pg_create_restore_point",
+  }),
+  immediate: option(value.yesOrNo, {
+    flag: "--immediate",
+    default: false,
+    doc: "recover to the end of the base backup and no further",
+  }),
+  latest: option(value.yesOrNo, {
+    flag: "--latest",
+    default: false,
+    doc: "recover all that is stored; so it is without any target",
+  }),
+  exclusive: option(value.yesOrNo, {
+    flag: "--exclusive",
+    default: false,
+    doc: "end right before the time, position or transaction, rather than with it",
+  }),
+  timeline: option(value.text, {
+    flag: "--timeline <timeline>",
+    defaultDoc: "`latest`",
+    doc: "the history to follow: latest, current (that of the backup) or a number",
+  }),
+  action: option(value.choice("promote", "pause", "shutdown"), {
+    flag: "--action <action>",
+    default: "promote" as const,
+    doc: "what the recovered server does at the target",
+  }),
+  systemId: option(value.text, {
+    flag: "--system-id <id>",
+    defaultDoc: "the one that has the target",
+    doc: "which server is meant, where the instance has been several (after pg_upgrade, or made anew)",
+  }),
+  tablespace: option(value.listOf(value.text), {
+    flag: "--tablespace <oid=directory>",
+    default: [],
+    doc: "where a tablespace goes, by its oid or name (several times for several); otherwise to where it was",
+  }),
+  delta: option(value.yesOrNo, {
+    flag: "--delta",
+    default: false,
+    doc: "restore over a data directory of the same system, and keep what is right in it",
+  }),
+  start: option(value.yesOrNo, {
+    flag: "--start",
+    default: false,
+    doc: "run recovery here, with the server's programs of this machine, and tell what was reached",
+  }),
+  withoutArchiving: option(value.yesOrNo, {
+    flag: "--without-archiving",
+    default: false,
+    doc: "set archive_mode to off in the restored instance: for a copy beside the living one",
   }),
   reason: option(value.text, { flag: "--reason <text>", doc: "why, for those who find the pin later" }),
 };

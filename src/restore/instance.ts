@@ -1,0 +1,83 @@
+import { stat } from "node:fs/promises";
+import type { Report } from "../lib/report.ts";
+import type { Clock } from "../lib/time.ts";
+import type { Programs } from "../postgres/programs.ts";
+import { type RunAs, unprivilegedUser } from "../postgres/run-as.ts";
+import type { RunningServer } from "../postgres/server.ts";
+import type { RepositoryReader } from "../repo/repository.ts";
+import { unlessAbsent } from "../store/file/errors.ts";
+import { type RestoredFiles, restoreClusterFiles } from "./cluster.ts";
+import { type Reached, runRecovery } from "./recover.ts";
+import { withWalFeed } from "./recovery-feed.ts";
+import type { RecoveryPlan } from "./recovery-plan.ts";
+import { prepareRecovery } from "./recovery-prepare.ts";
+import { assertSpace } from "./recovery-space.ts";
+
+export interface InstanceRestore {
+  repository: RepositoryReader;
+  plan: RecoveryPlan;
+  /** Absolute. */
+  dataDir: string;
+  /** Where tablespaces go, by their oids. */
+  tablespaces: ReadonlyMap<number, string>;
+  delta: boolean;
+  /** Of the backup's major; needed for `start`, and to put an incremental backup together. */
+  programs: Programs | undefined;
+  /** Recover here and now, rather than when a server is started on the directory. */
+  start: boolean;
+  /** For a server that is started later, by whomever. */
+  restoreCommand: string;
+  noArchive: boolean;
+  jobs: number;
+  /** With the action `pause`: told of the server that waits at its target, which is stopped when this resolves. */
+  whilePaused: (server: RunningServer, reached: Reached) => Promise<void>;
+  clock: Clock;
+  report: Report;
+  signal: AbortSignal;
+}
+
+export interface RestoredInstance {
+  files: RestoredFiles;
+  /** `undefined`: recovery begins when a server is started on the directory. */
+  reached: Reached | undefined;
+}
+
+/**
+ * Restores an instance into a data directory as planned, and with `start` recovers it there. Whose the files are: of the
+ * owner of a directory that is there, else, where we are root, of the account that can run servers.
+ */
+export async function restoreInstance(request: InstanceRestore): Promise<RestoredInstance> {
+  const { plan, dataDir, tablespaces, delta, programs, report, clock, signal, repository } = request;
+  const places = plan.backup.base.tablespaces.map(({ oid, location }) => tablespaces.get(oid) ?? location);
+  const outside = places.filter((place) => place.startsWith("/"));
+  if (!delta) await assertSpace([dataDir, ...outside], plan.restoredBytes);
+  const runAs = await ownerFor(dataDir);
+  const files = await restoreClusterFiles({
+    ...{ repository, chain: plan.chain, dataDir, tablespaces, delta, runAs, jobs: request.jobs, programs },
+    ...{ clock, report, signal },
+    beforeControl: () => prepareRecovery(dataDir, request, runAs),
+  });
+  if (!request.start || programs === undefined) return { files, reached: undefined };
+  return { files, reached: await recover(request, programs, runAs) };
+}
+
+async function recover(request: InstanceRestore, programs: Programs, runAs: RunAs | undefined): Promise<Reached> {
+  const { repository, plan, dataDir, jobs: parallel, clock, report, signal } = request;
+  return withWalFeed({ repository, plan, dataDir, runAs, parallel, clock, report, signal }, async (feed) => {
+    const { reached, server } = await runRecovery({ plan, programs, dataDir, runAs, feed, clock, report, signal });
+    if (server === undefined) return reached;
+    try {
+      // Who has it go on needs WAL and timelines still.
+      await request.whilePaused(server, reached);
+    } finally {
+      await server.stop();
+    }
+    return reached;
+  });
+}
+
+async function ownerFor(dataDir: string): Promise<RunAs | undefined> {
+  const runAs = await unprivilegedUser();
+  const found = runAs && (await unlessAbsent(stat(dataDir)));
+  return found === undefined || found.uid === 0 ? runAs : { uid: found.uid, gid: found.gid };
+}

@@ -1,0 +1,63 @@
+import { chown, mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { parseSegmentName } from "../lib/lsn.ts";
+import type { Report } from "../lib/report.ts";
+import type { Clock } from "../lib/time.ts";
+import type { RunAs } from "../postgres/run-as.ts";
+import type { RepositoryReader } from "../repo/repository.ts";
+import { fetchWal } from "../wal/fetch.ts";
+import { prefetcher } from "../wal/prefetch.ts";
+import { spoolRestoreCommand } from "../wal/prefetch-command.ts";
+import type { WalFeed } from "./recover.ts";
+import type { RecoveryPlan } from "./recovery-plan.ts";
+
+export interface WalFeedRequest {
+  repository: RepositoryReader;
+  plan: Pick<RecoveryPlan, "backup" | "lineage" | "wal">;
+  dataDir: string;
+  runAs: RunAs | undefined;
+  /** Files fetched at once. */
+  parallel: number;
+  clock: Clock;
+  report: Report;
+  signal: AbortSignal;
+}
+
+/** Runs `use` while this process feeds a recovery of the data directory with the WAL of its plan. */
+export async function withWalFeed<Result>(
+  request: WalFeedRequest,
+  use: (feed: WalFeed) => Promise<Result>,
+): Promise<Result> {
+  const { plan, dataDir, runAs, parallel, clock, report, signal } = request;
+  // On one file system with pg_wal: taking a segment is a rename.
+  const folder = join(dataDir, "pg_wal", "pgkit-recovery");
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  if (runAs !== undefined) await chown(folder, runAs.uid, runAs.gid);
+  const feeding = await prefetcher({
+    fetch: (name, stop) => fetchForPlan(request, name, stop),
+    ...{ folder, path: plan.wal, segmentBytes: plan.backup.base.segmentBytes },
+    ...{ parallel, ahead: 2 * parallel, owner: runAs, clock, report, signal },
+  });
+  try {
+    return await use({ restoreCommand: spoolRestoreCommand(folder), failure: () => feeding.failure });
+  } finally {
+    await feeding.stop();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/**
+ * What lies before the WAL of the plan is inside the backup: PostgreSQL asks the archive first, and that it is not there,
+ * though later WAL is, is no gap then.
+ */
+async function fetchForPlan(
+  { repository, plan: { backup, lineage, wal } }: WalFeedRequest,
+  name: string,
+  signal: AbortSignal,
+): Promise<Buffer | undefined> {
+  if (lineage === undefined) return undefined;
+  const place = parseSegmentName(name, lineage.segmentBytes);
+  const from = wal[0]?.startLsn;
+  const inBackup = backup.base.walIncluded && place !== undefined && (from === undefined || place.startLsn < from);
+  return await fetchWal(repository, lineage, name, { wholeOnly: inBackup, signal });
+}
