@@ -7,6 +7,7 @@ import { runTool } from "../postgres/tools.ts";
 import type { LogicalFacts, Manifest } from "../repo/manifest.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
 import { compareWithManifest } from "./compare.ts";
+import { copyBeside, refuseExistingSchema } from "./copy-beside.ts";
 import { copyTables, refuseExistingTables } from "./copy-tables.ts";
 import { dropLeftovers } from "./leftovers.ts";
 import { connectionString, loadDatabase } from "./load.ts";
@@ -21,6 +22,8 @@ export interface RestoreDependencies {
   connection: Connection;
   /** Of the target server's major. */
   programs: Programs;
+  /** A further look at the loaded database, before it gets its name or its tables are copied. */
+  prove?: ((plan: RestorePlan) => Promise<void>) | undefined;
   report: Report;
   signal: AbortSignal;
 }
@@ -49,12 +52,14 @@ export async function restoreDatabase(
   const { connection, report, signal } = dependencies;
   const maintenance = maintenanceDatabase(connection, plan.to.database);
   const script = { backup, database: maintenance };
-  if (plan.copyInto !== undefined) await refuseExistingTables(plan, plan.copyInto, dependencies);
+  if (plan.besideSchema !== undefined) await refuseExistingSchema(plan, dependencies);
+  else if (plan.copyInto !== undefined) await refuseExistingTables(plan, plan.copyInto, dependencies);
   await dropLeftovers(connection, maintenance, report, signal);
   const updating = plan.rolesToUpdate.length > 0 ? ["update_roles=on"] : [];
   await runScript({ ...script, role: "roles", variables: updating }, dependencies);
   return withLoadingDatabase({ plan, backup, maintenance }, dependencies, async (hold) => {
     const { rows } = await loadAndVerify(plan, backup, dependencies);
+    await dependencies.prove?.(plan);
     await runScript({ ...script, role: "settings", variables: [`database=${plan.loading}`] }, dependencies);
     const notRestored = await takeItsPlace({ plan, backup, maintenance }, dependencies, hold);
     const tables = plan.tables === "all" ? (backup.logical as LogicalFacts).tables.length : plan.tables.length;
@@ -140,6 +145,10 @@ async function takeItsPlace(
 ): Promise<string[]> {
   const { connection, signal } = dependencies;
   const { loading, to, keptAs, copyInto } = plan;
+  if (plan.besideSchema !== undefined) {
+    await copyBeside(plan, dependencies);
+    return [];
+  }
   if (copyInto !== undefined) return copyTables({ plan, backup, live: copyInto }, dependencies);
   await giveName(connection, { restored: loading, name: to.database, keptAs }, { hold, maintenance, signal });
   return [];

@@ -10,7 +10,7 @@ import { mayBeLater } from "../repo/layout.ts";
 import type { Manifest } from "../repo/manifest.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
 import { type RestoreResult, restoreDatabase } from "./database.ts";
-import { planRestore, type RestorePlan, type RestoreRequest } from "./plan.ts";
+import { planRestore, type RestorePlan, type RestoreRequest, type TargetFacts } from "./plan.ts";
 import { maintenanceDatabase } from "./swap.ts";
 
 export interface LogicalRestore {
@@ -31,21 +31,34 @@ export async function prepareRestore(
   restore: LogicalRestore,
 ): Promise<{ plan: RestorePlan; run: () => Promise<RestoreResult> }> {
   const { backup, request, instance, connection, signal, clock } = restore;
+  const facts = await targetFacts(connection, request.as ?? backup.database ?? "", signal);
+  const plan = planRestore(backup, request, { instance, ...facts }, { now: clock.now(), unique: uniqueName(clock) });
+  const programs = await restore.programsFor(facts.server.major);
+  return { plan, run: () => restoreDatabase(plan, backup, { ...restore, programs }) };
+}
+
+/** What a restore has to know of the server that it goes to; `busy` is the database that will be made or replaced. */
+export async function targetFacts(
+  connection: Connection,
+  busy: string,
+  signal: AbortSignal,
+): Promise<Omit<TargetFacts, "instance">> {
   // The database that the connection names may be the one that is gone.
-  const database = maintenanceDatabase(connection, request.as ?? backup.database ?? "");
-  const facts = await withSession(connection, { database, signal }, async (session) => ({
+  const database = maintenanceDatabase(connection, busy);
+  return withSession(connection, { database, signal }, async (session) => ({
     server: await serverFacts(session),
     databases: await listDatabases(session),
     roles: await names(session, "SELECT rolname AS name FROM pg_roles"),
     tablespaces: await names(session, "SELECT spcname AS name FROM pg_tablespace"),
     extensions: await names(session, "SELECT name FROM pg_available_extensions"),
   }));
-  const unique = Math.floor(clock.random() * 0x1_0000_0000)
+}
+
+/** Keeps the databases of two restores at once apart. */
+export function uniqueName(clock: Clock): string {
+  return Math.floor(clock.random() * 0x1_0000_0000)
     .toString(16)
     .padStart(8, "0");
-  const plan = planRestore(backup, request, { instance, ...facts }, { now: clock.now(), unique });
-  const programs = await restore.programsFor(facts.server.major);
-  return { plan, run: () => restoreDatabase(plan, backup, { ...restore, programs }) };
 }
 
 async function names(session: Session, sql: string): Promise<string[]> {

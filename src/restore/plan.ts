@@ -17,6 +17,8 @@ export interface RestoreRequest {
   schemaOnly: boolean;
   jobs: number;
   updateRoles: boolean;
+  /** With tables and no other name: they come into a new schema of this name, beside the live ones. */
+  besideSchema?: string | undefined;
 }
 
 export interface TargetFacts {
@@ -41,6 +43,8 @@ export interface RestorePlan {
   keptAs?: string;
   /** With tables and no other name: the tables are copied from `loading` into this live database. */
   copyInto?: string;
+  /** The new schema of that database that they go to; absent where they go to their own. */
+  besideSchema?: string;
   rolesToCreate: string[];
   rolesToUpdate: string[];
   /** The backup's tablespaces that the target lacks: with any, all goes into the database's own. */
@@ -79,16 +83,17 @@ export function planRestore(
   const copiesTables = request.tables.length > 0 && request.as === undefined;
   if (copiesTables) refuseTables(name, request, target);
   else refuseName(name, request, target);
-  const stamp = compactTime(now).toLowerCase();
   const tables = chooseTables(logical.tables, request.tables);
+  if (request.besideSchema !== undefined) refuseSameNames(tables, request.besideSchema);
   const files = neededFiles(backup.files, request);
   return {
     backup: backup.id,
     from: { instance: backup.instance, database, startedAt: backup.startedAt },
     to: { instance: target.instance, database: name },
-    loading: shortened(name, `_restoring_${stamp}_${unique}`),
+    loading: shortened(name, `_restoring_${compactTime(now).toLowerCase()}_${unique}`),
     ...(copiesTables ? { copyInto: name } : {}),
-    ...(request.replace ? { keptAs: shortened(name, `_before_${stamp}`) } : {}),
+    ...(copiesTables && request.besideSchema !== undefined ? { besideSchema: request.besideSchema } : {}),
+    ...(request.replace ? { keptAs: nameOfKept(name, now) } : {}),
     rolesToCreate: logical.roles.filter((role) => !target.roles.includes(role)),
     rolesToUpdate: request.updateRoles ? logical.roles.filter((role) => target.roles.includes(role)) : [],
     missingTablespaces: (logical.tablespaces ?? []).filter((name) => !target.tablespaces.includes(name)),
@@ -100,7 +105,11 @@ export function planRestore(
   };
 }
 
-function refuseServer(backup: Manifest, { server, instance }: TargetFacts): void {
+/** Fails with `usage` when the target is older than the server that was backed up, or a standby. */
+export function refuseServer(
+  backup: Pick<Manifest, "id" | "server">,
+  { server, instance }: Pick<TargetFacts, "server" | "instance">,
+): void {
   const major = Number.parseInt(backup.server.version, 10);
   if (server.major < major) {
     throw new PgkitError(
@@ -128,7 +137,12 @@ function refuseExtensions({ id }: Manifest, { extensions }: LogicalFacts, target
   );
 }
 
-function refuseName(name: string, { replace }: RestoreRequest, { databases, instance }: TargetFacts): void {
+/** Fails when a database cannot have that name: `usage`, `refused-overwrite`, and to be replaced `database-missing`. */
+export function refuseName(
+  name: string,
+  { replace }: Pick<RestoreRequest, "replace">,
+  { databases, instance }: Pick<TargetFacts, "databases" | "instance">,
+): void {
   if (Buffer.byteLength(name) > longestName) {
     throw new PgkitError("usage", `the name ${name} is longer than PostgreSQL's ${longestName} bytes`, {
       hint: "give a shorter one by --as",
@@ -147,7 +161,12 @@ function refuseName(name: string, { replace }: RestoreRequest, { databases, inst
   }
 }
 
-function refuseTables(name: string, { replace }: RestoreRequest, { databases, instance }: TargetFacts): void {
+/** Fails when tables cannot be brought back into that database: with `usage`, or `database-missing`. */
+export function refuseTables(
+  name: string,
+  { replace }: Pick<RestoreRequest, "replace">,
+  { databases, instance }: Pick<TargetFacts, "databases" | "instance">,
+): void {
   if (replace) {
     throw new PgkitError(
       "usage",
@@ -192,6 +211,15 @@ function oneTable(all: readonly TableFacts[], text: string): TableFacts {
   throw new PgkitError("usage", `several tables are named ${text}: ${named}`, { hint: "name it with its schema" });
 }
 
+function refuseSameNames(tables: readonly TableFacts[] | "all", schema: string): void {
+  const names = tables === "all" ? [] : tables.map(({ name }) => name);
+  const twice = names.find((name, at) => names.indexOf(name) !== at);
+  if (twice === undefined) return;
+  throw new PgkitError("usage", `several of the tables are named ${twice}, and all would go to the schema ${schema}`, {
+    hint: "restore them one after the other, or into a new database by --as NAME",
+  });
+}
+
 /** With `--schema-only` the data files of a backup in parts are not even fetched. */
 function neededFiles(files: readonly StoredFile[], { schemaOnly }: RestoreRequest): StoredFile[] {
   return files
@@ -199,8 +227,13 @@ function neededFiles(files: readonly StoredFile[], { schemaOnly }: RestoreReques
     .toSorted((a, b) => storedBytesOf([b]) - storedBytesOf([a]));
 }
 
+/** What the live database of that name is called once it was replaced. */
+export function nameOfKept(name: string, now: Date): string {
+  return shortened(name, `_before_${compactTime(now).toLowerCase()}`);
+}
+
 /** `name` and `suffix`, the name cut so that both fit, and never in the middle of a character. */
-function shortened(name: string, suffix: string): string {
+export function shortened(name: string, suffix: string): string {
   let kept = name;
   while (Buffer.byteLength(kept + suffix) > longestName) kept = [...kept].slice(0, -1).join("");
   return kept + suffix;
