@@ -10,6 +10,8 @@ export function backupJson(manifest: Manifest, keptUntil?: string): Record<strin
     ...{ startedAt, finishedAt, server, plainBytes, storedBytes, verified: true },
     ...(keptUntil === undefined ? {} : { keptUntil }),
     ...(parent === undefined ? {} : { parent }),
+    ...(base === undefined ? {} : { wal: { timeline: base.timeline, startLsn: base.startLsn, stopLsn: base.stopLsn } }),
+    ...(parent === undefined ? {} : { parent }),
     ...(wal === undefined ? {} : { wal }),
   };
 }

@@ -1,14 +1,17 @@
 import { formatBytes } from "../../lib/parse.ts";
 import { inZone } from "../../lib/parse-time.ts";
+import type { Manifest } from "../../repo/manifest.ts";
 import { backupJson } from "../backup-json.ts";
 import type { Command, CommandContext } from "../command.ts";
 import { errorJson } from "../failures.ts";
-import { type Findings, type FoundBackup, readRepositories } from "../read-repositories.ts";
+import { type Findings, readRepositories } from "../read-repositories.ts";
+import { restorableUntil } from "../restorable.ts";
 import { table } from "../text.ts";
+import { type FoundWindow, readWindows, windowJson, windowsText } from "../windows.ts";
 
 export const listCommand: Command = {
   name: "list",
-  summary: "List the backups, and until when each database can be restored",
+  summary: "List the backups, the windows of time that can be restored, and until when each database can be",
   arguments: [],
   options: [],
   examples: [
@@ -18,18 +21,19 @@ export const listCommand: Command = {
   run: async (context) => {
     const findings = await readRepositories(context, context.instanceName);
     const kept = await keptUntilOf(context, findings);
+    const windows = await readWindows(context, findings);
     context.out.result({
       json: {
         backups: findings.backups.map(({ manifest, repository }) => ({
           ...backupJson(manifest, kept.get(manifest.id)),
           repository: repository.where,
         })),
-        windows: [],
+        windows: windows.map(windowJson),
         ...(findings.unreadable.length === 0
           ? {}
           : { unreadable: findings.unreadable.map(({ error, ...each }) => ({ ...each, ...errorJson(error) })) }),
       },
-      text: () => textOf(findings, kept, context.config.timeZone),
+      text: () => textOf(findings, kept, windows, context.config.timeZone),
     });
     return findings.unreadable[0]?.error.exitStatus ?? 0;
   },
@@ -48,50 +52,50 @@ async function keptUntilOf(context: CommandContext, { backups }: Findings): Prom
   return kept;
 }
 
-function textOf({ backups, unreadable }: Findings, kept: Map<string, string>, timeZone: string): string {
+function textOf(
+  { backups, unreadable }: Findings,
+  kept: Map<string, string>,
+  windows: readonly FoundWindow[],
+  timeZone: string,
+): string {
   if (backups.length === 0 && unreadable.length === 0)
     return "there are no backups yet: pgkit backup logical makes some";
-  const columns = ["ID", "INSTANCE", "KIND", "DATABASE", "STARTED", "SIZE", "STORED", "KEPT"];
-  const rows = backups.map(({ manifest }) => [
-    manifest.id,
-    manifest.instance,
-    manifest.kind,
-    manifest.database ?? "",
-    inZone(new Date(manifest.startedAt), timeZone),
-    formatBytes(manifest.logical?.sizeBytes ?? manifest.plainBytes),
-    formatBytes(manifest.storedBytes),
-    kept.get(manifest.id) ?? "",
-  ]);
+  const manifests = backups.map(({ manifest }) => manifest);
   const lines = unreadable.map(({ id, error }) => `UNREADABLE ${id}: ${error.message}`);
-  return [
-    ...(rows.length === 0
-      ? []
-      : [
-          table(
-            columns.map((title) => ({ title })),
-            rows,
-          ),
-          "",
-          newest(backups, timeZone),
-        ]),
-    ...lines,
-  ].join("\n");
+  const tables = [
+    ...(manifests.length === 0 ? [] : [backupsText(manifests, kept, timeZone)]),
+    ...(windows.length === 0 ? [] : [windowsText(windows, timeZone)]),
+    ...(manifests.length === 0 ? [] : [restorableText(manifests, windows, timeZone)]),
+  ];
+  return [tables.join("\n\n"), ...lines].filter((part) => part !== "").join("\n");
 }
 
-/** A logical backup brings its database back to the moment of its snapshot. */
-function newest(backups: readonly FoundBackup[], timeZone: string): string {
-  const latest = new Map<string, FoundBackup["manifest"]>();
-  for (const { manifest } of backups) {
-    if (manifest.database !== undefined) latest.set(JSON.stringify([manifest.instance, manifest.database]), manifest);
-  }
-  const rows = [...latest.values()].map((manifest) => [
-    manifest.instance,
-    manifest.database ?? "",
-    inZone(new Date(manifest.startedAt), timeZone),
-    manifest.id,
-  ]);
+function backupsText(manifests: readonly Manifest[], kept: Map<string, string>, timeZone: string): string {
+  const columns = ["ID", "INSTANCE", "KIND", "DATABASE", "STARTED", "SIZE", "STORED", "KEPT"];
   return table(
-    ["INSTANCE", "DATABASE", "RESTORABLE UNTIL", "FROM"].map((title) => ({ title })),
-    rows,
+    columns.map((title) => ({ title })),
+    manifests.map((manifest) => [
+      manifest.id,
+      manifest.instance,
+      manifest.parent === undefined ? manifest.kind : `${manifest.kind} on ${manifest.parent}`,
+      manifest.database ?? "",
+      inZone(new Date(manifest.startedAt), timeZone),
+      formatBytes(manifest.logical?.sizeBytes ?? manifest.base?.sizeBytes ?? manifest.plainBytes),
+      formatBytes(manifest.storedBytes),
+      kept.get(manifest.id) ?? "",
+    ]),
+  );
+}
+
+function restorableText(manifests: readonly Manifest[], windows: readonly FoundWindow[], timeZone: string): string {
+  const columns = ["INSTANCE", "DATABASE", "RESTORABLE UNTIL", "FROM"];
+  return table(
+    columns.map((title) => ({ title })),
+    restorableUntil(manifests, windows).map(({ instance, database, until, isEstimate, from }) => [
+      instance,
+      database,
+      `${isEstimate ? "about " : ""}${inZone(until, timeZone)}`,
+      from,
+    ]),
   );
 }

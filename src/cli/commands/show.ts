@@ -21,7 +21,7 @@ export const showCommand: Command = {
 };
 
 function textOf(manifest: Manifest, where: string): string {
-  const { logical, server, recipients } = manifest;
+  const { logical, base, server, recipients } = manifest;
   const facts: [string, string][] = [
     ["backup", manifest.id],
     ["repository", where],
@@ -34,10 +34,15 @@ function textOf(manifest: Manifest, where: string): string {
     ["stored", `${formatBytes(manifest.storedBytes)}, proven by ${manifest.proof}`],
     ["encrypted to", recipients?.join(", ") ?? "nobody: it is not encrypted"],
     ...(logical === undefined ? [] : logicalFacts(logical)),
+    ...(base === undefined ? [] : baseFacts(base, manifest.parent)),
   ];
   const lines = facts.map(([name, value]) => `${`${name}:`.padEnd(14)}${value}`);
   return harmless(
-    [...lines, "", filesOf(manifest), ...(logical === undefined ? [] : ["", tablesOf(logical)])].join("\n"),
+    [
+      ...[...lines, "", filesOf(manifest)],
+      ...(logical === undefined ? [] : ["", tablesOf(logical)]),
+      ...(base === undefined ? [] : ["", databasesOf(base)]),
+    ].join("\n"),
   );
 }
 
@@ -50,6 +55,27 @@ function logicalFacts(logical: NonNullable<Manifest["logical"]>): [string, strin
     ["roles", `${logical.roles.join(", ")}${logical.passwordsIncluded ? "" : " (without passwords)"}`],
     ["on disk", formatBytes(logical.sizeBytes)],
   ];
+}
+
+function baseFacts(base: NonNullable<Manifest["base"]>, parent: string | undefined): [string, string][] {
+  const { timeline, startLsn, stopLsn, stoppedAt, tablespaces } = base;
+  return [
+    ["builds on", parent ?? "nothing: it is a full backup"],
+    ["WAL", `${startLsn} to ${stopLsn} of timeline ${timeline}${base.walIncluded ? ", in the backup" : ", archived"}`],
+    ["earliest", stoppedAt],
+    ["taken by", `${base.engine}${base.fromStandby ? " from a standby" : ""}, ${base.checkpoint} checkpoint`],
+    ["label", base.label],
+    ["checksums", base.dataChecksums ? "on" : "off: damaged pages are not noticed"],
+    ["tablespaces", tablespaces.map(({ name, location }) => `${name} (${location})`).join(", ") || "none"],
+    ["on disk", formatBytes(base.sizeBytes)],
+  ];
+}
+
+function databasesOf({ databases }: NonNullable<Manifest["base"]>): string {
+  return table(
+    [{ title: "DATABASE" }, { title: "ON DISK", align: "right" as const }],
+    databases.map(({ name, sizeBytes }) => [name, formatBytes(sizeBytes)]),
+  );
 }
 
 function filesOf({ files }: Manifest): string {
