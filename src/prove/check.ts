@@ -1,5 +1,6 @@
 import type { Report } from "../lib/report.ts";
 import type { Clock } from "../lib/time.ts";
+import { checkArchiving } from "./checks/archiving.ts";
 import { checkInstance, type InstanceUnderCheck } from "./checks/instance.ts";
 import { checkMachine } from "./checks/machine.ts";
 import { checkRepository, type RepositoryUnderCheck } from "./checks/repository.ts";
@@ -54,6 +55,7 @@ export async function check(request: CheckRequest): Promise<CheckResult> {
   const readable = stores.filter((store) => store !== undefined);
   for (const [index, instance] of instances.entries()) {
     await checkSchedule(open, instance, servers[index], readable, request);
+    await checkArchiving(open, instance, servers[index], readable);
   }
   return {
     findings: ledgers.flatMap((each) => each.findings()),

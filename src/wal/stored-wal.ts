@@ -1,5 +1,6 @@
 import { formatLsn, type Lsn, segmentName } from "../lib/lsn.ts";
 import { listBackups } from "../repo/backups.ts";
+import type { Manifest } from "../repo/manifest.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
 import { type GapRecord, type LineageFacts, listLineages, listWal, readGaps, type WalFile } from "../repo/wal.ts";
 import { type TimelineWal, timelinesOf } from "../repo/wal-inventory.ts";
@@ -45,21 +46,24 @@ export interface StoredBase {
   startedAt: string;
 }
 
-/** Reads the list of WAL files, the records of gaps and the manifests; nothing that an age identity is needed for. */
+/**
+ * Reads the list of WAL files, the records of gaps and, unless they are given, the manifests (oldest first); nothing that
+ * an age identity is needed for.
+ */
 export async function readStoredWal(
   repository: RepositoryReader,
   instance: string,
-  { signal }: SignalOption = {},
+  { backups: known, signal }: SignalOption & { backups?: readonly Manifest[] } = {},
 ): Promise<StoredWal> {
   const lineages = await listLineages(repository, instance, { signal });
-  const { backups } = await listBackups(repository, { instance, signal });
+  const backups = known ?? (await listBackups(repository, { instance, signal })).backups;
   const stored: StoredLineage[] = [];
   for (const lineage of lineages) {
     const files: WalFile[] = [];
     for await (const file of listWal(repository, lineage, { signal })) files.push(file);
     const gaps = await readGaps(repository, lineage, { signal });
-    const baseBackups = backups.flatMap(({ id, server, base, startedAt }): StoredBase[] => {
-      if (base === undefined || server.systemId !== lineage.systemId) return [];
+    const baseBackups = backups.flatMap(({ id, instance: of, server, base, startedAt }): StoredBase[] => {
+      if (base === undefined || of !== instance || server.systemId !== lineage.systemId) return [];
       const { timeline, startLsn, stoppedAt } = base;
       return [{ id, timeline, startLsn, stoppedAt, startedAt }];
     });

@@ -1,7 +1,10 @@
 import { tmpdir } from "node:os";
 import type { CheckRequest } from "../../prove/check.ts";
 import type { Finding } from "../../prove/finding.ts";
+import { expectationOf } from "../archiving-status.ts";
 import type { Command, CommandArguments, CommandContext } from "../command.ts";
+import type { InstanceConfig } from "../config.ts";
+import { streamFolderOf } from "../stream-folder.ts";
 import { table } from "../text.ts";
 
 /** Long enough for a store that probes its object lock, short enough to wait for. */
@@ -33,6 +36,7 @@ function requestOf(context: CommandContext, args: CommandArguments): CheckReques
     instances: context.instances(args.one("INSTANCE")).map((instance) => ({
       ...instance,
       connection: () => context.connection(instance),
+      archiving: archivingOf(context, instance),
       programsFor: async (major, options) => {
         const { programsFor } = await import("../../postgres/programs.ts");
         return programsFor(major, config.postgresBin, options);
@@ -51,6 +55,14 @@ function requestOf(context: CommandContext, args: CommandArguments): CheckReques
     signal,
     report,
   };
+}
+
+function archivingOf(context: CommandContext, instance: InstanceConfig) {
+  const streamer = async () => {
+    const { readStreamStatus } = await import("../../wal/stream-status.ts");
+    return await readStreamStatus(streamFolderOf(instance, context.env));
+  };
+  return { ...expectationOf(context, instance), streamer };
 }
 
 const words = { ok: "ok", warning: "WARNING", error: "ERROR" } as const;

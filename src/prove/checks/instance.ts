@@ -5,8 +5,10 @@ import { type ServerFacts, serverFacts } from "../../postgres/server-facts.ts";
 import { openSession, type Session } from "../../postgres/session.ts";
 import type { RetentionPolicy } from "../../repo/retention.ts";
 import { onCancel, orCancelled } from "../../store/cancel.ts";
+import type { ArchivingServer } from "../../wal/health.ts";
 import type { Found, Ledger, RunOptions } from "../ledger.ts";
 import { authentication, transport } from "./access.ts";
+import { type ArchivingUnderCheck, askArchiving } from "./archiving.ts";
 import { checkDatabases, type DatabaseChoice } from "./databases.ts";
 import { restorePrivileges } from "./privileges.ts";
 import { checkPrograms, checkVersion } from "./programs.ts";
@@ -18,7 +20,14 @@ export interface InstanceUnderCheck {
   readonly databases: DatabaseChoice;
   /** Connections that backups may hold on the server at once. */
   readonly connections: number;
-  readonly schedule: { readonly logical: string | undefined; readonly timeZone: string; readonly graceMs: number };
+  readonly schedule: {
+    readonly logical: string | undefined;
+    readonly base?: string | undefined;
+    readonly timeZone: string;
+    readonly graceMs: number;
+  };
+  /** Left out where nothing is to be said of continuous archiving. */
+  readonly archiving?: ArchivingUnderCheck;
   readonly retention: RetentionPolicy;
   /** With its password. Fails with `config` where that is not to be had. */
   connection(): Promise<Connection>;
@@ -30,6 +39,8 @@ export interface InstanceFacts {
   server: ServerFacts;
   /** Those that a backup takes; `undefined` where they could not be found out. */
   databases: readonly string[] | undefined;
+  /** `undefined` where it was not asked for, or could not be found out. */
+  archiving: ArchivingServer | undefined;
 }
 
 const goodbyeMs = 2_000;
@@ -63,7 +74,8 @@ export async function checkInstance(ledger: Ledger, instance: InstanceUnderCheck
     const databases = await checkDatabases(ledger, interview, instance);
     await interview.ask("restore privileges", (_, found) => restorePrivileges(session, found, interview));
     await checkServer(interview, instance);
-    return { server, databases };
+    const archiving = instance.archiving && (await askArchiving(interview));
+    return { server, databases, archiving };
   } finally {
     await closeInTime(session);
   }

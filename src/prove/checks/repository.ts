@@ -28,6 +28,8 @@ export interface RepositoryFacts {
   url: string;
   /** Oldest first; empty also where there is no repository yet. */
   backups: readonly Manifest[];
+  /** `undefined` where there is no repository yet. */
+  reader: RepositoryReader | undefined;
 }
 
 const slow = { late: "store-unreachable" } as const;
@@ -54,7 +56,7 @@ export async function checkRepository(
   const { reader, store } = opened;
   const backups = reader === undefined ? [] : await checkContent(ledger, { reader, store, skewMs, keys });
   if (folder !== undefined) await checkSpace(ledger, folder, newestOfEach(backups ?? []));
-  return backups && { url, backups };
+  return backups && { url, backups, reader };
 }
 
 /** Nothing is decoded here. */
