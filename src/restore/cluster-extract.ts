@@ -1,16 +1,17 @@
-import { join } from "node:path";
 import type { BackupManifest, ManifestFile } from "../lib/backup-manifest.ts";
 import { PgkitError } from "../lib/errors.ts";
 import type { Bytes } from "../lib/streams.ts";
 import { readTar } from "../lib/tar.ts";
 import type { TarEntry } from "../lib/tar-header.ts";
+import type { RunAs } from "../postgres/run-as.ts";
 import { localPath, manifestPathOf, type Places } from "./cluster-places.ts";
-import type { FileWriter } from "./cluster-write.ts";
+import { makeFolder, writeMember, writeSparse } from "./cluster-write.ts";
 
 export interface Extraction {
   places: Places;
   manifest: BackupManifest;
-  writer: FileWriter;
+  /** Whose the files shall be. */
+  runAs: RunAs | undefined;
   /** Paths of backup_manifest whose files are right already. */
   kept: ReadonlySet<string>;
   wants: (path: string) => boolean;
@@ -44,12 +45,12 @@ export async function extractArchive(
   }
 }
 
-async function folder({ places, writer, found }: Extraction, path: string, { mode }: TarEntry): Promise<void> {
+async function folder({ places, runAs, found }: Extraction, path: string, { mode }: TarEntry): Promise<void> {
   found.folders.set(path, mode);
   // The places themselves are there, and a tablespace's folder in the data directory is a link.
   const isLink = places.tablespaces.some(({ oid }) => path === `pg_tblspc/${oid}`);
   if (path === "" || isLink) return;
-  await writer.makeFolder(localPath(places, path), mode);
+  await makeFolder(localPath(places, path), mode, runAs);
 }
 
 /** A link is no file of the archive to us: those to tablespaces are made by the backup's own record of them. */
@@ -62,7 +63,7 @@ function checkLink({ places }: Extraction, path: string, { linkTarget }: TarEntr
 }
 
 async function file(extraction: Extraction, path: string, entry: TarEntry, body: Bytes): Promise<void> {
-  const { places, manifest, writer, kept, wants, found } = extraction;
+  const { places, manifest, runAs, kept, wants, found } = extraction;
   const expected = manifest.files.get(path);
   if (found.files.has(path)) found.problems.push(`${path} is in the backup twice`);
   found.files.add(path);
@@ -77,8 +78,8 @@ async function file(extraction: Extraction, path: string, entry: TarEntry, body:
   }
   if (kept.has(path)) return;
   const local = localPath(places, path);
-  if (!wants(path)) return await writer.writeSparse(local, entry);
-  const checksum = await writer.write(local, entry, body, expected?.algorithm ?? "NONE");
+  if (!wants(path)) return writeSparse(local, entry, runAs);
+  const checksum = await writeMember(local, entry, body, { algorithm: expected?.algorithm ?? "NONE", runAs });
   found.writtenBytes += entry.size;
   if (expected !== undefined && expected.checksum !== checksum) found.problems.push(differs(expected, checksum));
 }
@@ -97,9 +98,4 @@ export function checkFound({ manifest, found }: Pick<Extraction, "manifest" | "f
   throw new PgkitError("verification-failed", `${where} is not what its backup_manifest says: ${named}${more}`, {
     hint: "restore from another backup; pgkit verify tells which are whole",
   });
-}
-
-/** The folder below which a tablespace's files lie in the data directory. */
-export function linkPath({ dataDir }: Places, oid: number): string {
-  return join(dataDir, "pg_tblspc", String(oid));
 }
