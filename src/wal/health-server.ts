@@ -19,7 +19,7 @@ export function serverFindings(input: WithServer, setUp: SetUp): HealthFinding[]
     ...walDir(input),
     ...(setUp.meant ? disk(input) : []),
     ...server.health.unseen.map((remedy) => ({
-      ...{ name: "privileges", level: "warn" as const, remedy },
+      ...{ name: "archiving privileges", level: "warn" as const, remedy },
       message: "the size of pg_wal and what waits for the archiver cannot be seen by this user",
     })),
   ];
@@ -73,11 +73,11 @@ function walDir({ server, expected }: WithServer): HealthFinding[] {
   const excess = folder.bytes - usualWalBytes;
   const message = `pg_wal has ${formatBytes(folder.bytes)}`;
   const level = lagLevel(Math.max(0, excess), 0, expected);
-  if (level === "fine") return [{ name: "pg_wal", level: "ok", message }];
+  if (level === "fine") return [{ name: "wal folder", level: "ok", message }];
   const more = `${message}, ${formatBytes(excess)} more than max_wal_size and wal_keep_size ask for`;
   return [
     {
-      name: "pg_wal",
+      name: "wal folder",
       ...judged(level, more, "something keeps it: the archiver, a slot, or a long checkpoint; see the other findings"),
     },
   ];

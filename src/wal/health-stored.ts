@@ -18,26 +18,26 @@ function storedIn(input: HealthInput, { repository, lineages }: StoredWal, setUp
   if (server !== undefined && other !== undefined) {
     return [
       {
-        ...{ name: "stored WAL", level: "alert", code: "system-mismatch" },
+        ...{ name: "stored wal", level: "alert", code: "system-mismatch" },
         message: `the server is the system ${server.systemId}, and the WAL in ${repository} is of ${other.systemId}`,
         remedy: `after pg_upgrade, or when it was made anew: pgkit pitr enable ${expected.instance} --new-lineage; else correct its url`,
       },
     ];
   }
   const message = `nothing of it is stored in ${repository} yet`;
-  if (!setUp.byCommand && !setUp.bySlot) return [{ name: "stored WAL", level: "ok", message }];
-  return [{ name: "stored WAL", level: "warn", message, remedy: "see the other findings on archiving" }];
+  if (!setUp.byCommand && !setUp.bySlot) return [{ name: "stored wal", level: "ok", message }];
+  return [{ name: "stored wal", level: "warn", message, remedy: "see the other findings on archiving" }];
 }
 
 function last({ server }: HealthInput, repository: string, { timelines, systemId }: StoredLineage): HealthFinding {
   const newest = timelines.find(({ timeline }) => timeline === server?.health.timeline) ?? timelines.at(-1);
   if (newest === undefined) {
-    return { name: "stored WAL", level: "ok", message: `none of ${systemId} yet in ${repository}` };
+    return { name: "stored wal", level: "ok", message: `none of ${systemId} yet in ${repository}` };
   }
   const behind = server === undefined ? 0n : parseLsn(server.health.currentLsn) - parseLsn(newest.toLsn);
   const open = behind > 0n ? `; ${formatBytes(Number(behind))} after it are not a complete segment there yet` : "";
   const until = `up to ${newest.toLsn} on timeline ${newest.timeline}, ${newest.lastFile} at ${rfc3339(newest.lastStoredAt)}`;
-  return { name: "stored WAL", level: "ok", message: `${repository} has it ${until}${open}` };
+  return { name: "stored wal", level: "ok", message: `${repository} has it ${until}${open}` };
 }
 
 /** WAL is worth something only behind a base backup, and without a gap from there on. */

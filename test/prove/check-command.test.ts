@@ -35,7 +35,9 @@ describe("pgkit check", () => {
     expect(sum).toEqual(["", expect.stringMatching(/^\d+ ok, 2 warnings, 0 errors$/)]);
     const column = title.indexOf("FINDING");
     for (const line of lines) {
-      expect(line).toMatch(/^(ok|WARNING|ERROR) +(this machine|instance shared|repository file:|backups of shared)/);
+      expect(line).toMatch(
+        /^(ok|WARNING|ERROR) +(this machine|instance shared|repository file:|backups of shared|archiving of shared)/,
+      );
       expect(line.slice(column - 2, column)).toBe("  ");
     }
     expect(lines.filter((line) => line.startsWith("WARNING")).every((line) => line.includes("; fix: "))).toBe(true);
@@ -95,9 +97,9 @@ describe("pgkit check", () => {
 it("docs/check.md explains every check there is, and no other", async () => {
   const root = join(import.meta.dirname, "..", "..");
   const names = new Set<string>();
-  for await (const path of glob("src/prove/**/*.ts", { cwd: root })) {
+  for await (const path of glob(["src/prove/**/*.ts", "src/wal/health*.ts"], { cwd: root })) {
     const text = await readFile(join(root, path), "utf8");
-    for (const [, name = ""] of text.matchAll(/\b(?:run|ask)\(\s*"([a-z ]+)"/g)) names.add(name);
+    for (const [, name = ""] of text.matchAll(/(?:\b(?:run|ask)\(\s*|\bname: )"([a-z ]+)"/g)) names.add(name);
   }
   const page = await readFile(join(root, "docs", "check.md"), "utf8");
   const explained = new Set([...page.matchAll(/^\| `([a-z ]+)` \|/gm)].map(([, name = ""]) => name));

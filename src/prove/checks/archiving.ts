@@ -17,7 +17,7 @@ export interface ArchivingUnderCheck extends ArchivingExpectation {
 
 /** Asks the server; what came of it is judged once the repositories have been read. */
 export async function askArchiving(interview: Interview): Promise<InstanceFacts["archiving"]> {
-  return await interview.ask("archiving facts", (session) => archivingServer(session), { failsAs: "warning" });
+  return await interview.ask("archiving", (session) => archivingServer(session), { failsAs: "warning" });
 }
 
 const slow = { late: "store-unreachable" } as const;
@@ -38,7 +38,7 @@ export async function checkArchiving(
       continue;
     }
     const found = await ledger.run(
-      "stored WAL",
+      "stored wal",
       ({ signal }) => readStoredWal(reader, name, { backups, signal }),
       slow,
     );

@@ -4,6 +4,7 @@ import type { Clock } from "../../lib/time.ts";
 import type { Manifest } from "../../repo/manifest.ts";
 import { cronProblem, type Schedule, scheduleStatus } from "../../schedule.ts";
 import type { Found, Ledger } from "../ledger.ts";
+import { checkBaseSchedule } from "./base-schedule.ts";
 import type { InstanceFacts, InstanceUnderCheck } from "./instance.ts";
 import type { RepositoryFacts } from "./repository.ts";
 import { some } from "./some.ts";
@@ -37,6 +38,7 @@ export async function checkSchedule(
     if (facts !== undefined)
       await ledger.run("system id", async (found) => systemId(found, task, facts.server.systemId));
   }
+  await checkBaseSchedule(ledger, instance, repositories);
   await ledger.run("retention", async (found) => retention(found, instance));
 }
 
