@@ -72,7 +72,7 @@ function instanceOf(context: CommandContext): InstanceConfig {
 }
 
 /** The plan in the first repository from which the target can be reached; else the first one's refusal. */
-async function planIn(
+export async function planIn(
   context: CommandContext,
   instance: string,
   request: RecoveryRequest,

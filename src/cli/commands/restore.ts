@@ -18,6 +18,7 @@ export const restoreCommand: Command = {
     ...(["backup", "as", "replace", "toInstance", "table", "schemaOnly", "updateRoles", "jobs"] as const),
     ...(["dataDir", "toTime", "toLsn", "toXid", "toName", "immediate", "latest", "exclusive", "timeline"] as const),
     ...(["action", "start", "delta", "tablespace", "withoutArchiving", "systemId", "dryRun", "yes"] as const),
+    ...(["scratch", "whole", "withoutContentCheck"] as const),
   ],
   examples: [
     { line: "pgkit restore litellm", does: "a database that is gone, from its newest backup" },
@@ -25,6 +26,11 @@ export const restoreCommand: Command = {
     { line: "pgkit restore litellm --replace", does: "in the place of the live one, which is kept" },
     { line: "pgkit restore litellm --table public.users", does: "a table that was dropped, into the live database" },
     { line: "pgkit restore litellm --to-instance dedicated --dry-run", does: "shows what would be done elsewhere" },
+    { line: "pgkit restore litellm --to-time 2026-11-21T12:00:00Z", does: "as it was at noon, beside the live one" },
+    {
+      line: "pgkit restore litellm --to-time -15m --table public.users",
+      does: "a table as it was a quarter of an hour ago, beside the live one in the live database",
+    },
     {
       line: "pgkit restore --data-dir /var/lib/postgresql/new --to-time 2026-11-21T02:00:00Z --start",
       does: "a whole instance as it was at that moment, recovered here",
@@ -42,22 +48,43 @@ export const restoreCommand: Command = {
       });
     }
     refuseInstanceFlags(args);
+    if (hasTarget(args)) {
+      refuseTogether(args);
+      const { restoreDatabaseAt } = await import("./restore-database-at.ts");
+      return restoreDatabaseAt(context, args);
+    }
+    refuseRecoveryFlags(args);
     return restoreFromLogical(context, args);
   },
 };
 
+/** A database at a moment comes out of a base backup and WAL; without one, out of a logical backup. */
+function hasTarget({ flags }: CommandArguments): boolean {
+  const { toTime, toLsn, toXid, toName, immediate, latest } = flags;
+  return [toTime, toLsn, toXid, toName].some((given) => given !== undefined) || immediate || latest;
+}
+
 /** What only the restore of an instance takes must not be passed over in silence. */
 function refuseInstanceFlags({ flags }: CommandArguments): void {
-  const { toTime, toLsn, toXid, toName, immediate, latest, exclusive, timeline, systemId } = flags;
-  const given = { toTime, toLsn, toXid, toName, immediate, latest, exclusive, timeline, systemId };
-  const { start, delta, withoutArchiving } = flags;
-  const others = { start, delta, withoutArchiving, tablespace: flags.tablespace.length > 0 };
-  const [first] = Object.entries({ ...given, ...others }).filter(([, value]) => value !== undefined && value !== false);
-  if (first === undefined) return;
-  const flag = first[0].replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-  throw new PgkitError("usage", `--${flag} goes with --data-dir`, {
+  const { action, start, delta, withoutArchiving } = flags;
+  refuseFirst({ action, start, delta, withoutArchiving, tablespace: flags.tablespace.length > 0 }, "--data-dir", {
     hint: "--data-dir DIR restores the instance as a whole",
   });
+}
+
+/** Nor what only a recovery takes. */
+function refuseRecoveryFlags({ flags }: CommandArguments): void {
+  const { exclusive, timeline, systemId, scratch, whole, withoutContentCheck } = flags;
+  refuseFirst({ exclusive, timeline, systemId, scratch, whole, withoutContentCheck }, "--to-time", {
+    hint: "--to-time, or another target, restores the database as it was there, out of a base backup and WAL",
+  });
+}
+
+function refuseFirst(given: Record<string, unknown>, goesWith: string, { hint }: { hint: string }): void {
+  const [first] = Object.entries(given).filter(([, value]) => value !== undefined && value !== false);
+  if (first === undefined) return;
+  const flag = first[0].replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  throw new PgkitError("usage", `--${flag} goes with ${goesWith}`, { hint });
 }
 
 async function restoreFromLogical(context: CommandContext, args: CommandArguments): Promise<number> {

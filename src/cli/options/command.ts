@@ -197,6 +197,21 @@ export const commandOptions = {
     default: false,
     doc: "set archive_mode to off in the restored instance: for a copy beside the living one",
   }),
+  scratch: option(value.text, {
+    flag: "--scratch <directory>",
+    defaultDoc: "TMPDIR",
+    doc: "where the scratch server of a database's recovery has its files, which are removed afterwards",
+  }),
+  whole: option(value.yesOrNo, {
+    flag: "--whole",
+    default: false,
+    doc: "recover a database with the files of all others, too, rather than with its own",
+  }),
+  withoutContentCheck: option(value.yesOrNo, {
+    flag: "--without-content-check",
+    default: false,
+    doc: "compare only the tables and the number of their rows, not what is in them",
+  }),
   reason: option(value.text, { flag: "--reason <text>", doc: "why, for those who find the pin later" }),
 };
 
