@@ -1,3 +1,4 @@
+import type { LimitFunction } from "p-limit";
 import type { Report } from "../lib/report.ts";
 import type { Clock } from "../lib/time.ts";
 import type { Connection } from "../postgres/connection.ts";
@@ -48,6 +49,8 @@ export interface Streamer {
   lagSeconds: number | undefined;
   level: Level;
   waitingSegments: number;
+  /** The status is written by one at a time. */
+  readonly telling: LimitFunction;
 }
 
 /** What belongs to one server, by its system identifier. */

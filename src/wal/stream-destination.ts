@@ -1,4 +1,4 @@
-import { readFile, rm } from "node:fs/promises";
+import { open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import pLimit from "p-limit";
 import { type Lsn, parseSegmentName, walFileKind } from "../lib/lsn.ts";
@@ -20,6 +20,8 @@ export interface Destination {
   /** Waiting files that it has. */
   readonly stored: Set<string>;
   readonly tail: Tail;
+  /** Beside that of the tail; memory that is used again and again instead of left to the garbage collector. */
+  spare: Buffer | undefined;
   flushed: { name: string; length: number; partial: StoredPartial } | undefined;
   holdsLease: boolean;
 }
@@ -51,9 +53,16 @@ async function storeWaiting(destination: Destination, options: StoreOptions): Pr
   const { folder, parallel, signal } = options;
   const names = (await waitingFiles(folder)).filter((name) => !destination.stored.has(name));
   const failed = new AbortController();
-  const limit = pLimit(Math.max(1, Math.min(parallel, Math.floor((48 * 1024 * 1024) / folder.segmentBytes))));
+  const buffers = names.length === 0 ? [] : buffersFor(destination, names.length, parallel);
+  const limit = pLimit(Math.max(1, buffers.length));
   const both = AbortSignal.any([signal, failed.signal]);
-  const tasks = names.map((name) => limit(() => storeFile(destination, name, { ...options, signal: both })));
+  const tasks = names.map((name) =>
+    limit(async () => {
+      const buffer = buffers.pop() ?? Buffer.alloc(folder.segmentBytes);
+      await storeFile(destination, name, buffer, { ...options, signal: both });
+      buffers.push(buffer);
+    }),
+  );
   try {
     for (const [index, name] of names.entries()) {
       await tasks[index];
@@ -72,10 +81,28 @@ async function storeWaiting(destination: Destination, options: StoreOptions): Pr
   }
 }
 
-async function storeFile({ repository, lineage, flushed }: Destination, name: string, options: StoreOptions) {
-  const { folder, clock, signal } = options;
+/** One at a time keeps up with most servers; a second one, which takes 25 MB, helps where much waits. What the tail had is read again when it is needed. */
+function buffersFor(destination: Destination, files: number, parallel: number): Buffer[] {
+  const { tail } = destination;
+  tail.name = "";
+  if (files < 8 || parallel === 1 || tail.bytes.length > mostBufferBytes) {
+    destination.spare = undefined;
+    return [tail.bytes];
+  }
+  destination.spare ??= Buffer.alloc(tail.bytes.length);
+  return [tail.bytes, destination.spare];
+}
+
+const mostBufferBytes = 16 * 1024 * 1024;
+
+async function storeFile(
+  { repository, lineage, flushed }: Destination,
+  name: string,
+  buffer: Buffer,
+  { folder, clock, signal }: StoreOptions,
+): Promise<void> {
   signal.throwIfAborted();
-  const content = await readFile(join(folder.waiting, name));
+  const content = await readInto(buffer, join(folder.waiting, name));
   if (walFileKind(name) === "partial") {
     await putPartial(repository, lineage, name.slice(0, 24), content, { signal });
     return;
@@ -85,6 +112,21 @@ async function storeFile({ repository, lineage, flushed }: Destination, name: st
   await putWal(repository, lineage, name, content, { clock, signal });
   // Of an earlier run, or of this one: the first that is stored whole after its part was.
   if (flushed === undefined || flushed.name === name) await removePartial(repository, lineage, name, { signal });
+}
+
+/** A WAL file whole: none is larger than a segment. */
+async function readInto(buffer: Buffer, path: string): Promise<Buffer> {
+  const file = await open(path, "r");
+  try {
+    let length = 0;
+    for (;;) {
+      const { bytesRead } = await file.read(buffer, length, buffer.length - length, length);
+      if (bytesRead === 0) return buffer.subarray(0, length);
+      length += bytesRead;
+    }
+  } finally {
+    await file.close();
+  }
 }
 
 async function removeStored(name: string, { destinations, folder }: StoreOptions): Promise<void> {

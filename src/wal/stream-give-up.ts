@@ -4,7 +4,7 @@ import type { Session } from "../postgres/session.ts";
 import { dropSlot, readSlot } from "../postgres/slot.ts";
 import type { Stream, Streamer } from "./stream-context.ts";
 import { saveLosses } from "./stream-loss.ts";
-import { enterState, saveStatus } from "./stream-monitor.ts";
+import { enterState } from "./stream-monitor.ts";
 import { pause } from "./stream-retry.ts";
 import { type HeldSlot, holdSlot, type StartPoint } from "./stream-start.ts";
 
@@ -28,7 +28,6 @@ export async function giveUpSlot(streamer: Streamer, stream: Stream, session: Se
 export async function untilStoresWork(streamer: Streamer): Promise<void> {
   const { request, stop, stream } = streamer;
   while (streamer.state === "given-up" && stream !== undefined && hasStoreTrouble(streamer, stream) && !stop.aborted) {
-    await saveStatus(streamer);
     await pause(request.clock, 1_000, stop);
   }
 }

@@ -7,6 +7,7 @@ import { advanceSlot, readSlot } from "../postgres/slot.ts";
 import { type FollowedServer, followedServer } from "../postgres/slot-server.ts";
 import type { Stream, Streamer } from "./stream-context.ts";
 import { lagLevel, lagSeconds } from "./stream-lag.ts";
+import { pause } from "./stream-retry.ts";
 import { type StreamState, writeStreamStatus } from "./stream-status.ts";
 
 /** An answer that takes longer comes from a server that is gone without a word. */
@@ -39,10 +40,26 @@ export async function lookAtServer(streamer: Streamer, stream: Stream, session: 
   await inTime(advanceSlot(session, request.slot, target < server.flushLsn ? target : server.flushLsn), streamer);
   streamer.serverLsn = server.flushLsn;
   streamer.retainedBytes = Number(server.flushLsn > target ? server.flushLsn - target : 0n);
-  streamer.lagSeconds = lagSeconds(streamer.lag, server.flushLsn, stored, request.clock.monotonicMs());
-  sayLevel(streamer);
-  await saveStatus(streamer);
+  await tellHowItIs(streamer);
   return server;
+}
+
+/** Writes the status every few seconds, in every state, and says so when too much is not stored. Ends with the run. */
+export async function heartbeat(streamer: Streamer): Promise<void> {
+  const { request, stop } = streamer;
+  while (!stop.aborted) {
+    await tellHowItIs(streamer);
+    await pause(request.clock, Math.min(request.flushEveryMs, 5_000), stop);
+  }
+}
+
+async function tellHowItIs(streamer: Streamer): Promise<void> {
+  const { serverLsn, stream, request } = streamer;
+  if (serverLsn !== undefined && stream !== undefined) {
+    streamer.lagSeconds = lagSeconds(streamer.lag, serverLsn, storedLsn(stream), request.clock.monotonicMs());
+    sayLevel(streamer);
+  }
+  await streamer.telling(() => saveStatus(streamer));
 }
 
 /** The position up to which every repository has everything, as far as this run knows. */
@@ -84,7 +101,7 @@ export async function saveStatus(streamer: Streamer): Promise<void> {
     ...{ lagSeconds: streamer.lagSeconds, retainedBytes: streamer.retainedBytes },
     waitingSegments: streamer.waitingSegments,
     troubles: [...streamer.troubles].map(([where, { message, since }]) => ({ where, message, since: rfc3339(since) })),
-    baseBackupDue: stream?.losses.baseBackupDue ?? false,
+    baseBackupNeeded: stream?.losses.baseBackupDue ?? false,
     ...{ host, pid, updatedAt: rfc3339(request.clock.now()) },
   });
 }

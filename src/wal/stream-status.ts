@@ -32,7 +32,7 @@ export interface StreamStatus {
   /** Why it is not where it should be: the server's, and each repository's. */
   troubles: { where: string; message: string; since: string }[];
   /** WAL was lost with `onFull: gap`, and the base backup that it asks for is not taken yet. */
-  baseBackupDue: boolean;
+  baseBackupNeeded: boolean;
   host: string;
   pid: number;
   /** A streamer that lives writes this at least every few seconds. */

@@ -1,5 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import pLimit from "p-limit";
 import { PgkitError } from "../lib/errors.ts";
 import { formatLsn } from "../lib/lsn.ts";
 import { advanceSlot, readSlot } from "../postgres/slot.ts";
@@ -11,7 +12,7 @@ import type { Stream, Streamer, StreamRequest } from "./stream-context.ts";
 import { openStreamFolder, segmentUnderWay, systemsIn, waitingFiles } from "./stream-folder.ts";
 import { followServer } from "./stream-follow.ts";
 import { readLosses } from "./stream-loss.ts";
-import { enterState, saveStatus, storedLsn } from "./stream-monitor.ts";
+import { enterState, heartbeat, saveStatus, storedLsn } from "./stream-monitor.ts";
 import { pumpInto } from "./stream-pump.ts";
 import { mayPass, untilItWorks } from "./stream-retry.ts";
 import { sayFine, sayTrouble } from "./stream-say.ts";
@@ -43,9 +44,9 @@ export async function streamWal(request: StreamRequest, stop: AbortSignal): Prom
     }
   };
   try {
+    const beside = Promise.all([heartbeat(streamer), takeDueBaseBackup(streamer)]);
+    beside.catch((error: unknown) => failed.abort(error));
     if (!ending.aborted) await storeLeftovers(streamer);
-    const backups = takeDueBaseBackup(streamer);
-    backups.catch((error: unknown) => failed.abort(error));
     await followServer(streamer, async (server) => {
       if (streamer.stream !== undefined) return assertSameSystem(streamer.stream, server, request);
       const stream = await openStream(streamer, server);
@@ -53,7 +54,7 @@ export async function streamWal(request: StreamRequest, stop: AbortSignal): Prom
       startPumps(stream);
       return stream;
     });
-    await backups;
+    await beside;
   } catch (error) {
     if (!ending.aborted) failed.abort(error);
   } finally {
@@ -76,7 +77,7 @@ async function newStreamer(request: StreamRequest, stop: AbortSignal): Promise<S
   const streamer: Streamer = {
     ...{ request, stop, repositories, stream: undefined, state: "starting", since: request.clock.now() },
     ...{ troubles: new Map(), timeline: undefined, serverLsn: undefined, retainedBytes: undefined },
-    ...{ lag: { samples: [] }, lagSeconds: undefined, level: "fine", waitingSegments: 0 },
+    ...{ lag: { samples: [] }, lagSeconds: undefined, level: "fine", waitingSegments: 0, telling: pLimit(1) },
   };
   await saveStatus(streamer);
   for (const { where, open } of request.repositories) {
@@ -134,7 +135,7 @@ async function streamFor(
   const folder = await openStreamFolder(request.streamFolder, systemId, segmentBytes);
   const destinations = repositories.map((repository) => ({
     ...{ repository, lineage, position: undefined, stored: new Set<string>() },
-    ...{ tail: newTail(segmentBytes), flushed: undefined, holdsLease: false },
+    ...{ tail: newTail(segmentBytes), spare: undefined, flushed: undefined, holdsLease: false },
   }));
   return { lineage, folder, destinations, losses: await readLosses(join(request.streamFolder, systemId)) };
 }
