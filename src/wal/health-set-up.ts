@@ -70,6 +70,6 @@ function objective(expected: ArchivingExpectation, { facts }: ArchivingServer, {
   }
   const bound = boundMs === 0 ? "0: a segment may stay open for ever" : formatDuration(boundMs);
   const setting = method === "archive" ? "archive.timeout" : "archive.flushEvery";
-  const remedy = `set instances.${instance}.${setting} to ${formatDuration(rpoMs)} or less${method === "archive" ? `, then pgkit pitr enable ${instance}` : ""}`;
+  const remedy = `set instances.${instance}.${setting} to ${Math.floor(rpoMs / 1000)}s or less${method === "archive" ? `, then pgkit pitr enable ${instance}` : ""}`;
   return [{ name: "rpo", level: "warn", message: `${asked}, which cannot be held: ${name} is ${bound}`, remedy }];
 }
