@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import pg from "pg";
 import { startServer } from "../../src/postgres/server.ts";
-import { archive, archiving, type BaseJson } from "../backup/base-support.ts";
+import { archive, type BaseJson } from "../backup/base-support.ts";
 import type { Ran } from "../cli/run.ts";
 import { type Cluster, type ClusterOptions, startCluster } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
@@ -31,12 +31,22 @@ export interface Written {
   lsn: string;
 }
 
+/** For archive_command: a file appears in the folder only when it is whole. */
+export const archiveInto = (folder: string) =>
+  `mkdir -p ${folder} ${folder}.draft && cp %p ${folder}.draft/%f && mv ${folder}.draft/%f ${folder}/%f`;
+
 const utc = (sql: string) => `to_char(${sql} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
 
-export async function startPitr(options: ClusterOptions = {}): Promise<Pitr> {
-  const settings = { ...archiving, wal_level: "replica", track_commit_timestamp: "on", ...options.settings };
+export async function startPitr(options: ClusterOptions = {}, extra: readonly string[] = []): Promise<Pitr> {
+  const settings = {
+    archive_mode: "on",
+    archive_command: archiveInto("../archive"),
+    wal_level: "replica",
+    track_commit_timestamp: "on",
+    ...options.settings,
+  };
   const cluster = await startCluster({ ...options, settings });
-  const pgkit = await pgkitFor({ shared: { cluster } });
+  const pgkit = await pgkitFor({ shared: { cluster } }, extra);
   await cluster.psql("CREATE TABLE written (name text PRIMARY KEY)");
   const store = async () => void (await archive(cluster, pgkit));
   return {

@@ -66,7 +66,8 @@ function hasTarget({ flags }: CommandArguments): boolean {
 
 /** What only the restore of an instance takes must not be passed over in silence. */
 function refuseInstanceFlags({ flags }: CommandArguments): void {
-  const { action, start, delta, withoutArchiving } = flags;
+  const { start, delta, withoutArchiving } = flags;
+  const action = flags.action !== "promote";
   refuseFirst({ action, start, delta, withoutArchiving, tablespace: flags.tablespace.length > 0 }, "--data-dir", {
     hint: "--data-dir DIR restores the instance as a whole",
   });
