@@ -17,7 +17,7 @@ export async function settleCluster(
   runAs: RunAs | undefined,
 ): Promise<void> {
   const { dataDir, tablespaces } = places;
-  for (const { oid, to } of tablespaces) await linkTablespace(join(dataDir, "pg_tblspc", String(oid)), to, runAs);
+  await linkTablespaces(places, runAs);
   if (tablespaces.some(({ from, to }) => from !== to)) {
     // With the old map in it, recovery would make the links anew, to the old places.
     const lines = tablespaces.map(({ oid, to }) => `${oid} ${to.replaceAll(/[\\\n\r]/g, "\\$&")}\n`);
@@ -27,6 +27,10 @@ export async function settleCluster(
   // Group access is a property of the cluster, which all its folders have or none.
   const mode = found.folders.get("global") ?? 0o700;
   for (const dir of [dataDir, ...tablespaces.map(({ to }) => to)]) await chmod(dir, mode);
+}
+
+export async function linkTablespaces({ dataDir, tablespaces }: Places, runAs: RunAs | undefined): Promise<void> {
+  for (const { oid, to } of tablespaces) await linkTablespace(join(dataDir, "pg_tblspc", String(oid)), to, runAs);
 }
 
 async function linkTablespace(link: string, to: string, runAs: RunAs | undefined): Promise<void> {

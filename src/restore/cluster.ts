@@ -6,10 +6,11 @@ import type { RunAs } from "../postgres/run-as.ts";
 import { storedBytesOf } from "../repo/files.ts";
 import type { Manifest } from "../repo/manifest.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
+import { restoreChain } from "./cluster-chain.ts";
 import { claimOf, takePlaces } from "./cluster-claim.ts";
 import { finishCluster } from "./cluster-finish.ts";
 import { extractBackup, readServerManifest } from "./cluster-full.ts";
-import { placesOf } from "./cluster-places.ts";
+import { type Places, placesOf } from "./cluster-places.ts";
 import { saveUnarchivedWal } from "./cluster-wal.ts";
 import { localError } from "./local-errors.ts";
 
@@ -29,7 +30,10 @@ export interface ClusterFilesRequest {
   jobs: number;
   /** Of the server's major, with pg_combinebackup and pg_verifybackup; needed for chains alone. */
   programs?: Programs | undefined;
-  /** Only files for which this gives true get their content (paths as in backup_manifest); the others are sparse. */
+  /**
+   * Only files for which this gives true get their content (paths as in backup_manifest); the others are sparse. Of a chain
+   * every file gets its content, as pg_combinebackup needs them all.
+   */
   wants?: ((path: string) => boolean) | undefined;
   /**
    * Runs when all but pg_control is in place and durable, before a server could start here: what must be there before
@@ -58,22 +62,33 @@ export interface RestoredFiles {
  */
 export async function restoreClusterFiles(request: ClusterFilesRequest): Promise<RestoredFiles> {
   const backup = checkedChain(request.chain);
-  const { dataDir, runAs, report, clock, signal } = request;
+  const { dataDir, runAs, report, clock } = request;
   try {
     const places = placesOf(backup, dataDir, request.tablespaces);
     const state = await claimOf(places, backup, request.delta);
-    const manifest = await readServerManifest(request.repository, backup, signal);
+    const work = await prepared(request, backup, places, state === "new");
     const progress = progressOf(request, backup);
     await takePlaces(places, backup, runAs);
     if (state === "delta") await saveUnarchivedWal(dataDir, report);
-    const work = { manifest, fresh: state === "new", onBytes: progress.add };
-    const restored = await extractBackup(request, backup, places, work);
+    const restored = await work(progress.add);
     await finishCluster(places, request.beforeControl && (() => request.beforeControl?.(dataDir) ?? Promise.resolve()));
     report({ type: "done", task: progress.task, bytes: progress.bytes(), seconds: progress.seconds(clock) });
     return restored;
   } catch (error) {
     throw localError(error, dataDir);
   }
+}
+
+/** What can fail without anything having been changed: the backups' own manifests are read and checked. */
+async function prepared(
+  request: ClusterFilesRequest,
+  backup: Manifest,
+  places: Places,
+  fresh: boolean,
+): Promise<(onBytes: (bytes: number) => void) => Promise<RestoredFiles>> {
+  const manifest = await readServerManifest(request.repository, backup, request.signal);
+  if (request.chain.length > 1) return (onBytes) => restoreChain(request, places, onBytes);
+  return (onBytes) => extractBackup(request, backup, places, { manifest, fresh, onBytes });
 }
 
 /** The last of a chain of which each backup builds on the one before. */
