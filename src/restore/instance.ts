@@ -62,9 +62,10 @@ export async function restoreInstance(request: InstanceRestore): Promise<Restore
 }
 
 async function recover(request: InstanceRestore, programs: Programs, runAs: RunAs | undefined): Promise<Reached> {
-  const { repository, plan, dataDir, jobs: parallel, clock, report, signal } = request;
+  const { repository, plan, dataDir, jobs: parallel, noArchive, clock, report, signal } = request;
   return withWalFeed({ repository, plan, dataDir, runAs, parallel, clock, report, signal }, async (feed) => {
-    const { reached, server } = await runRecovery({ plan, programs, dataDir, runAs, feed, clock, report, signal });
+    const run = { plan, programs, dataDir, runAs, noArchive, feed, clock, report, signal };
+    const { reached, server } = await runRecovery(run);
     if (server === undefined) return reached;
     try {
       // Who has it go on needs WAL and timelines still.

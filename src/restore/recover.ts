@@ -28,6 +28,8 @@ export interface RecoveryRun {
   /** As `prepareRecovery` left it, with pg_control in place. */
   dataDir: string;
   runAs: RunAs | undefined;
+  /** The restored instance is to archive nothing, also later. */
+  noArchive: boolean;
   feed: WalFeed;
   clock: Clock;
   report: Report;
@@ -73,10 +75,11 @@ export async function runRecovery(run: RecoveryRun): Promise<Recovered> {
 }
 
 async function recoverIn(folder: string, log: string, follower: LogFollower, run: RecoveryRun): Promise<Recovered> {
-  const { plan, programs, dataDir, runAs, feed, signal } = run;
+  const { plan, programs, dataDir, runAs, noArchive, feed, signal } = run;
   const hotStandby = plan.action === "pause";
   const { restoreCommand } = feed;
-  const settings = await recoveryStartSettings({ programs, dataDir, runAs, folder, restoreCommand, hotStandby });
+  const start = { programs, dataDir, runAs, folder, restoreCommand, hotStandby, noArchive };
+  const settings = await recoveryStartSettings(start);
   const server = await startServer({
     ...{ binDir: programs.binDir, dataDir, runAs, settings, log, signal },
     readyWithinMs: 2 ** 31 - 1,

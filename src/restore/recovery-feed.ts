@@ -13,7 +13,7 @@ import type { RecoveryPlan } from "./recovery-plan.ts";
 
 export interface WalFeedRequest {
   repository: RepositoryReader;
-  plan: Pick<RecoveryPlan, "backup" | "lineage" | "wal">;
+  plan: Pick<RecoveryPlan, "backup" | "lineage" | "wal" | "target">;
   dataDir: string;
   runAs: RunAs | undefined;
   /** Files fetched at once. */
@@ -47,17 +47,19 @@ export async function withWalFeed<Result>(
 }
 
 /**
- * What lies before the WAL of the plan is inside the backup: PostgreSQL asks the archive first, and that it is not there,
- * though later WAL is, is no gap then.
+ * A segment that is absent while later ones are stored is a gap, except before the WAL of the plan, which is inside the
+ * backup (PostgreSQL asks the archive first), and behind it: PostgreSQL reads ahead of its target, and fails by itself
+ * when it comes to the end of the WAL before that.
  */
 async function fetchForPlan(
-  { repository, plan: { backup, lineage, wal } }: WalFeedRequest,
+  { repository, plan: { backup, lineage, wal, target } }: WalFeedRequest,
   name: string,
   signal: AbortSignal,
 ): Promise<Buffer | undefined> {
   if (lineage === undefined) return undefined;
-  const place = parseSegmentName(name, lineage.segmentBytes);
-  const from = wal[0]?.startLsn;
-  const inBackup = backup.base.walIncluded && place !== undefined && (from === undefined || place.startLsn < from);
-  return await fetchWal(repository, lineage, name, { wholeOnly: inBackup, signal });
+  const lsn = parseSegmentName(name, lineage.segmentBytes)?.startLsn;
+  const [from, end] = [wal[0]?.startLsn, wal.at(-1)?.endLsn];
+  const inBackup = backup.base.walIncluded && lsn !== undefined && (from === undefined || lsn < from);
+  const behind = target.type !== "latest" && lsn !== undefined && end !== undefined && lsn >= end;
+  return await fetchWal(repository, lineage, name, { wholeOnly: inBackup || behind, signal });
 }

@@ -67,6 +67,8 @@ export interface RecoveryPlan {
   targetTimeline: string;
   /** The WAL that may be read, leg by leg: whole segments, `endLsn` exclusive. Recovery to a time or name ends within. */
   wal: { timeline: number; startLsn: Lsn; endLsn: Lsn }[];
+  /** Where WAL is missing that lies behind the target. */
+  gapAt?: Lsn | undefined;
   walSegments: number;
   walStoredBytes: number;
   /** Objects to fetch for the chain, their stored bytes, and the bytes of the data directory that comes of it. */
@@ -102,6 +104,7 @@ function planOn(server: ServerHistory, request: RecoveryRequest): RecoveryPlan {
     ...{ target: request.target, action: request.action, timeline: way.timeline },
     targetTimeline: targetTimeline(way, backup),
     wal: wal.map(({ timeline, startLsn, endLsn }) => ({ timeline, startLsn, endLsn })),
+    gapAt: reach.coverage.gap?.startLsn,
     walSegments: sum(wal.map((stretch) => segmentsIn(stretch, backup.base.segmentBytes))),
     walStoredBytes: Math.round(
       sum(wal.map((stretch) => segmentsIn(stretch, backup.base.segmentBytes) * stretch.segmentStoredBytes)),

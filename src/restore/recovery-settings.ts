@@ -8,7 +8,7 @@ const begin = "# pgkit: settings of a recovery, written by pgkit restore; remove
 const end = "# pgkit: end";
 
 export interface RecoverySettingsInput {
-  plan: Pick<RecoveryPlan, "target" | "targetTimeline" | "action">;
+  plan: Pick<RecoveryPlan, "target" | "targetTimeline" | "action" | "gapAt">;
   restoreCommand: string;
   /** A server that is promoted goes on archiving where its settings say so, unless this is set. */
   noArchive: boolean;
@@ -16,13 +16,15 @@ export interface RecoverySettingsInput {
 
 /** The settings of a recovery by their names, in the order in which they are written. */
 export function recoverySettings({ plan, restoreCommand, noArchive }: RecoverySettingsInput): [string, string][] {
-  const { target, targetTimeline, action } = plan;
+  const { target, targetTimeline, action, gapAt } = plan;
   return [
     ["restore_command", restoreCommand],
     ...targetSettings(target),
     ["recovery_target_timeline", targetTimeline],
     // Where there is no target, PostgreSQL promotes at the end whatever this says.
     ...(target.type === "latest" ? [] : [["recovery_target_action", action] as [string, string]]),
+    // Reading ahead would come to the gap, which restore_command must not pass over, before the target.
+    ...(gapAt === undefined ? [] : [["recovery_prefetch", "off"] as [string, string]]),
     // From a standby's backup: it would look for a primary before it looks into the archive.
     ["primary_conninfo", ""],
     ["primary_slot_name", ""],

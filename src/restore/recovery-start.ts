@@ -15,6 +15,8 @@ export interface RecoveryStart {
   restoreCommand: string;
   /** Whether sessions are let in before the end: needed to stay paused, and then the server's limits must suffice. */
   hotStandby: boolean;
+  /** The restored instance is to archive nothing, also later. */
+  noArchive: boolean;
 }
 
 /**
@@ -38,6 +40,9 @@ export async function recoveryStartSettings(start: RecoveryStart): Promise<Recor
     external_pid_file: "",
     restore_command: start.restoreCommand,
     hot_standby: start.hotStandby ? "on" : "off",
+    // The history file of the new timeline is marked as one to archive, or no later recovery would find that timeline: also
+    // where the instance's own archive_mode is not in the backup. With no command it waits for the next start.
+    archive_mode: start.noArchive ? "off" : "on",
     archive_command: "",
     archive_library: "",
     ssl: "off",
