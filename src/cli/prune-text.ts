@@ -101,9 +101,12 @@ function unlistedCells({ unreadable, leftovers }: PrunePlan<Manifest>): string[]
   ];
 }
 
-/** `WAL of shared/7000000000000000001: keep 120 files (1.2 GiB), remove 40 (300 MiB)`. */
+/** `WAL of shared/7000000000000000001: keep 120 files (1.2 GiB), remove 40 files (300 MiB)`. */
 function walText({ lineage, remove, kept, reasons }: WalPlan): string {
-  const gone = remove.length === 0 ? "" : `, remove ${remove.length} (${size(remove.map((file) => file.storedBytes))})`;
+  const gone =
+    remove.length === 0
+      ? ""
+      : `, remove ${count(remove.length, "file")} (${size(remove.map((file) => file.storedBytes))})`;
   const why = reasons.length === 0 ? "" : `: ${reasons.join(", ")}`;
   const stays = `keep ${count(kept.files, "file")} (${formatBytes(kept.bytes)})`;
   return `WAL of ${lineage.instance}/${lineage.systemId}: ${stays}${gone}${why}`;

@@ -268,6 +268,17 @@ test("a name that is no WAL file's is refused, and foreign keys are passed over"
   expect(await namesOf(repository, { timeline: 2, after: "00000002000000000000000A" })).toEqual([all[2], all[3]]);
 });
 
+test("what a promoted server archives of the timeline that it left takes the place of the streamer's shorter part", async () => {
+  const repository = await repositoryIn(memoryStore());
+  const padded = (length: number) => Buffer.concat([Buffer.alloc(length, 7), Buffer.alloc(segmentBytes - length)]);
+  await putPartial(repository, lineage, second, padded(1000));
+  expect(await putWal(repository, lineage, `${second}.partial`, padded(4000))).toBe("stored");
+  // Its archiver tries again, and a streamer of the old server comes too late.
+  expect(await putWal(repository, lineage, `${second}.partial`, padded(4000))).toBe("stored");
+  expect(await putWal(repository, lineage, `${second}.partial`, padded(3000))).toBe("same");
+  expect(await contentOf(repository, `${second}.partial`)).toEqual(padded(4000).subarray(0, 4000));
+});
+
 test("an object lock is set as the settings say, and not on partial segments, which are replaced", async () => {
   const clock = fakeClock("2026-11-21T02:00:00Z");
   const store = memoryStore({ clock });
