@@ -4,7 +4,7 @@ import { PgkitError } from "../lib/errors.ts";
 import type { RunAs } from "../postgres/run-as.ts";
 import type { Manifest } from "../repo/manifest.ts";
 import { unlessAbsent } from "../store/file/errors.ts";
-import { type Marker, readMarker, writeMarker } from "./cluster-marker.ts";
+import { type Marker, markerDraftName, readMarker, writeMarker } from "./cluster-marker.ts";
 import { controlPath, type Places } from "./cluster-places.ts";
 
 /** The pg_control that was there before a delta restore, until it is done. */
@@ -101,12 +101,13 @@ async function linkOf(dataDir: string, oid: number): Promise<string | undefined>
   return found?.isSymbolicLink() ? await readlink(path) : undefined;
 }
 
-/** True also where there is nothing. */
+/** True also where there is no such directory. */
 async function isEmpty(dir: string, what: string): Promise<boolean> {
   const found = await unlessAbsent(stat(dir));
   if (found === undefined) return true;
   if (!found.isDirectory()) throw new PgkitError("refused-overwrite", `${what} ${dir} is a file`);
-  return (await readdir(dir)).length === 0;
+  // A run that was killed before its marker had its name has changed nothing else.
+  return (await readdir(dir)).every((name) => name === markerDraftName);
 }
 
 /**

@@ -8,6 +8,7 @@ import { unlessAbsent } from "../store/file/errors.ts";
 
 /** In a data directory from the first change on until it is whole: whose restore it is, should that be cut. */
 export const markerName = "pgkit-restore.json";
+export const markerDraftName = `${markerName}.draft`;
 
 export interface Marker {
   backup: string;
@@ -39,7 +40,7 @@ export async function writeMarker(
   runAs: RunAs | undefined,
 ): Promise<void> {
   const marker: Marker = { ...facts, owner: formatOwner(await thisOwner()) };
-  const draft = join(dataDir, `${markerName}.draft`);
+  const draft = join(dataDir, markerDraftName);
   await rm(draft, { force: true });
   await writePrivateFile(draft, `${JSON.stringify(marker, undefined, 2)}\n`, runAs);
   await rename(draft, join(dataDir, markerName));
