@@ -57,8 +57,10 @@ export function followLog(path: string, { plan, clock, report, signal }: Followe
     until: async (such, ended) => {
       const end = ended.then(() => true as const);
       for (;;) {
-        const isOver = await Promise.race([end, clock.delay(pauseMs, signal)]);
+        const pause = clock.delay(pauseMs, signal).catch(() => undefined);
+        const isOver = await Promise.race([end, pause]);
         if (such(await read()) || isOver === true) return news;
+        signal.throwIfAborted();
       }
     },
     stop: async () => {

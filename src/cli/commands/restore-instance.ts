@@ -126,6 +126,7 @@ async function whilePaused({ report, signal }: CommandContext, { server, reached
   const message = `recovery is paused at ${reached.lsn} in ${dataDir}; look at it by: ${where}; Ctrl-C stops the server there`;
   report({ type: "note", message });
   const stopped = new Promise<void>((resolve) => {
+    if (signal.aborted) resolve();
     signal.addEventListener("abort", () => resolve());
   });
   await Promise.race([stopped, server.ended]);
