@@ -35,14 +35,17 @@ export interface WalRetentionInput {
  * What of the WAL no kept base backup needs. Pure. From the first segment of the oldest one that a rule keeps on, all
  * stays, on its timeline and on each that comes from it; of one that only a pin keeps, what makes it consistent. Each
  * server is decided by itself: the names of segments of one say nothing about those of another. Timeline histories stay
- * for ever.
+ * for ever; a partial segment that is stored whole, too, goes.
  */
 export function planWal(input: WalRetentionInput): WalPlan[] {
   return input.wal.map(({ inventory, files }) => {
     const { lineage } = inventory;
     const blocked = whyNothing(input, lineage);
     const needed = blocked.length > 0 ? undefined : neededOf(input, inventory);
-    const removable = needed === undefined ? [] : files.filter((file) => !isNeeded(file, lineage, needed));
+    const whole = new Set(files.filter(({ kind }) => kind === "segment").map(({ name }) => name));
+    const isStale = ({ name, kind }: WalFile) => kind === "partial" && whole.has(name.slice(0, 24));
+    const removable =
+      needed === undefined ? [] : files.filter((file) => isStale(file) || !isNeeded(file, lineage, needed));
     const locked = removable.filter((file) => isLocked(file, input));
     const remove = removable.filter((file) => !locked.includes(file)).toSorted(oldestFirst);
     const bytes = files.reduce((sum, { storedBytes }) => sum + storedBytes, 0);

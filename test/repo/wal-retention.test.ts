@@ -102,6 +102,14 @@ describe("which WAL is removed", () => {
     expect(removeGaps.map(({ reason }) => reason)).toEqual(["early"]);
   });
 
+  it("a partial segment goes once the whole one is stored, and stays as the end of what is", () => {
+    const one = [{ id: "a", start: 3 }];
+    expect(removedIn(plan({ segments: { 1: range(3, 9) }, partials: { 1: 7 } }, one))).toEqual([
+      `${nameAt(1, 7)}.partial`,
+    ]);
+    expect(removedIn(plan({ segments: { 1: range(3, 9) }, partials: { 1: 10 } }, one))).toEqual([]);
+  });
+
   it("what the store still locks stays", () => {
     const sketch = { segments: { 1: range(1, 9) } };
     const locked = plan(sketch, [{ id: "a", start: 7 }], { retainMs: now.getTime() - timeAt(4).getTime() });
