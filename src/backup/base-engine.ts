@@ -13,6 +13,8 @@ export interface BaseOrder {
   level: number;
   workers: number;
   withWal: boolean;
+  /** Name for a slot that lasts as long as the backup is taken. */
+  slot: string;
   /** The backup_manifest of the parent of an incremental one. */
   parentManifest: Uint8Array | undefined;
   report: Report;

@@ -10,6 +10,7 @@ export async function protocolEngine(order: BaseOrder, archives: BaseArchives): 
   const { connection, signal, level, workers, report } = order;
   return withReplication(connection, { signal }, async (replication) => {
     const { parentManifest } = order;
+    if (order.withWal) await keepWal(order, replication);
     if (parentManifest !== undefined) await replication.run({ text: "UPLOAD_MANIFEST", copyIn: parentManifest });
     for (const compression of [{ level, workers }, { level, workers: 0 }, undefined]) {
       try {
@@ -23,6 +24,20 @@ export async function protocolEngine(order: BaseOrder, archives: BaseArchives): 
     }
     throw new Error("the last attempt is without compression");
   });
+}
+
+/**
+ * The server sends the WAL at the end, and may have removed some by then: a slot of this connection, which ends with it,
+ * keeps it.
+ */
+async function keepWal({ connection, report, slot }: BaseOrder, replication: Replication): Promise<void> {
+  try {
+    await replication.run({ text: `CREATE_REPLICATION_SLOT "${slot}" TEMPORARY PHYSICAL (RESERVE_WAL)` });
+  } catch (error) {
+    if (!isPgkitError(error, "postgres-failed")) throw error;
+    const message = `${addressOf(connection)} keeps no WAL for this backup: ${error.message}`;
+    report({ type: "warning", message, hint: "should it fail since WAL was removed: raise max_replication_slots" });
+  }
 }
 
 /** What a server says that was built without zstd, or whose zstd has no threads. */

@@ -127,7 +127,8 @@ async function receive(run: Run, parent: Parent | undefined): Promise<BaseFacts>
   const label = run.label ?? `pgkit ${run.id}`;
   const archives = baseArchives(run.targets);
   const onProgress = (bytes: number, totalBytes: number) => report({ type: "progress", task, bytes, totalBytes });
-  const order = { ...run, connection, label, parentManifest: parent?.manifest, onProgress, signal };
+  const slot = `pgkit_${run.id.toLowerCase().replaceAll(/[^a-z0-9]/g, "_")}`;
+  const order = { ...run, connection, label, slot, parentManifest: parent?.manifest, onProgress, signal };
   const range = await (await engineOf(run))(order, archives);
   archives.check();
   const stoppedAt = await serverClock(session);

@@ -39,6 +39,12 @@ const remedies: readonly { says: RegExp; code: ErrorCode; hint: (user: string) =
     hint: () => "on the primary: ALTER SYSTEM SET full_page_writes = on; SELECT pg_reload_conf(); CHECKPOINT;",
   },
   {
+    says: /WAL segment \w+ has already been removed/,
+    code: "postgres-failed",
+    hint: () =>
+      "raise max_replication_slots or wal_keep_size, so that WAL stays while the backup is taken; run it again",
+  },
+  {
     says: /WAL summar|incremental backups? (cannot|is not possible)/,
     code: "server-settings",
     hint: () => "keep WAL summaries longer (wal_summary_keep_time), and take a full base backup now: pgkit backup base",
