@@ -80,7 +80,13 @@ export async function prepareToReceive(folder: StreamFolder, timeline: number, s
     if (walFileKind(name) === "partial" && (await hasContent(folder, name))) await moveToWaiting(folder, name);
     else await rm(join(receive, name), { force: true, recursive: true });
   }
-  const before = segmentName({ timeline, startLsn: startLsn - BigInt(segmentBytes) }, segmentBytes);
+  const size = BigInt(segmentBytes);
+  if (startLsn === size) {
+    // Of a new server's first segment: pg_receivewal takes no notice of segment 0, and of an empty partial one it does.
+    await (await open(join(receive, under), "a", 0o600)).close();
+    return;
+  }
+  const before = segmentName({ timeline, startLsn: startLsn - size }, segmentBytes);
   const seed = await open(join(receive, before), "w", 0o600);
   try {
     await seed.truncate(segmentBytes);
