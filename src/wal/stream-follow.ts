@@ -61,8 +61,8 @@ async function followOnce(streamer: Streamer, streamOf: StreamOf, memory: Memory
     await assertFollowable(session, request.connection);
     const server = await followedServer(session);
     const programs = await request.programsFor(server.major);
-    const stream = await streamOf(server);
     await lockOut(session, streamer);
+    const stream = await streamOf(server);
     const target: ToolTarget = { programs, connection: opened.connection, database: opened.connection.database };
     const path = await serverPath(target, server.timeline, stream.folder, memory.histories);
     const slot = await holdSlot(session, streamer);

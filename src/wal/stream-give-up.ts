@@ -1,7 +1,11 @@
+import { isPgkitError } from "../lib/errors.ts";
 import { formatLsn, type Lsn, segmentAt } from "../lib/lsn.ts";
 import { formatBytes } from "../lib/parse.ts";
 import type { Session } from "../postgres/session.ts";
 import { dropSlot, readSlot } from "../postgres/slot.ts";
+import { readLineage } from "../repo/wal.ts";
+import { readWalInventory } from "../repo/wal-inventory.ts";
+import { lastStoredTransaction } from "./segment-stored.ts";
 import type { Stream, Streamer } from "./stream-context.ts";
 import { saveLosses } from "./stream-loss.ts";
 import { enterState } from "./stream-monitor.ts";
@@ -59,7 +63,7 @@ export async function noteLoss(
   const taken = request.onFull === "gap" && request.takeBaseBackup !== undefined;
   stream.losses.baseBackupDue ||= taken;
   await saveLosses(stream.losses);
-  const message = `ALERT, slot-lost: WAL of ${request.instance} from ${formatLsn(fromLsn)} to ${formatLsn(toLsn)} on timeline ${start.timeline} is lost: the server removed it before it was stored`;
+  const message = `ALERT, slot-lost: WAL of ${request.instance} from ${formatLsn(fromLsn)} to ${formatLsn(toLsn)} on timeline ${start.timeline} is lost: the server removed it before it was stored; ${await lastBefore(stream, start)}`;
   const hint = `no moment behind ${formatLsn(fromLsn)} can be restored until there is a new base backup: ${taken ? "it is taken now" : "pgkit backup base"}`;
   request.report({ type: "warning", message, hint });
   return toLsn;
@@ -71,4 +75,22 @@ function lastStored({ destinations }: Stream, startLsn: Lsn, segmentBytes: bigin
     position !== undefined && position.lsn > startLsn && position.lsn < startLsn + segmentBytes ? [position.lsn] : [],
   );
   return inside.reduce((a, b) => (b > a ? b : a), startLsn);
+}
+
+/** For people: what is recorded is the position. */
+async function lastBefore({ destinations, lineage }: Stream, { timeline, lsn }: StartPoint): Promise<string> {
+  const repository = destinations[0]?.repository;
+  const facts = repository && (await readLineage(repository, lineage));
+  if (repository === undefined || facts === undefined) return "nothing was stored before it";
+  try {
+    const inventory = await readWalInventory(repository, facts);
+    const back = lsn - 8n * BigInt(facts.segmentBytes);
+    const last = await lastStoredTransaction(repository, inventory, timeline, { sinceLsn: back > 0n ? back : 0n });
+    return last === undefined
+      ? "no transaction is in the last segments before it"
+      : `the last transaction before it was at ${last.timeText}`;
+  } catch (error) {
+    if (!isPgkitError(error, "identity-required", "identity-wrong")) throw error;
+    return "when the last transaction before it was cannot be read without the age identity";
+  }
 }

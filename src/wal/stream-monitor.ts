@@ -6,6 +6,7 @@ import type { Session } from "../postgres/session.ts";
 import { advanceSlot, readSlot } from "../postgres/slot.ts";
 import { type FollowedServer, followedServer } from "../postgres/slot-server.ts";
 import type { Stream, Streamer } from "./stream-context.ts";
+import { collectCompleted, waitingFiles } from "./stream-folder.ts";
 import { lagLevel, lagSeconds } from "./stream-lag.ts";
 import { pause } from "./stream-retry.ts";
 import { type StreamState, writeStreamStatus } from "./stream-status.ts";
@@ -38,6 +39,7 @@ export async function lookAtServer(streamer: Streamer, stream: Stream, session: 
   const target = stored === undefined || stored < slot.restartLsn ? slot.restartLsn : stored;
   // Also where it stays: since 18 a server may invalidate slots that nobody used for long.
   await inTime(advanceSlot(session, request.slot, target < server.flushLsn ? target : server.flushLsn), streamer);
+  await stream.folder.exclusive(() => collectCompleted(stream.folder));
   streamer.serverLsn = server.flushLsn;
   streamer.retainedBytes = Number(server.flushLsn > target ? server.flushLsn - target : 0n);
   await tellHowItIs(streamer);
@@ -55,6 +57,7 @@ export async function heartbeat(streamer: Streamer): Promise<void> {
 
 async function tellHowItIs(streamer: Streamer): Promise<void> {
   const { serverLsn, stream, request } = streamer;
+  if (stream !== undefined) streamer.waitingSegments = (await waitingFiles(stream.folder)).length;
   if (serverLsn !== undefined && stream !== undefined) {
     streamer.lagSeconds = lagSeconds(streamer.lag, serverLsn, storedLsn(stream), request.clock.monotonicMs());
     sayLevel(streamer);
