@@ -1,3 +1,4 @@
+import { streamerName } from "./archiving.ts";
 import type { Session } from "./session.ts";
 
 /** How archiving goes, as the server sees it. LSNs as `X/Y`. What the user may not see is `undefined`, and named. */
@@ -43,9 +44,6 @@ export interface SlotHealth {
   /** Since when nobody uses it; from PostgreSQL 17 on. */
   inactiveSince: Date | undefined;
 }
-
-/** The name by which pgkit wal stream connects. */
-export const streamerName = "pgkit wal stream";
 
 export async function archivingHealth(session: Session): Promise<ArchivingHealth> {
   const [row] = await session.query<Row>(overview, [streamerName]);

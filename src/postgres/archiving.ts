@@ -3,6 +3,9 @@ import type { Clock } from "../lib/time.ts";
 import { identifier, literal } from "./quote.ts";
 import type { Session } from "./session.ts";
 
+/** The name by which pgkit wal stream connects. */
+export const streamerName = "pgkit wal stream";
+
 /** The settings that archiving depends on; the last three are only read. */
 export const archivingSettings = [
   ...(["wal_level", "archive_mode", "archive_command", "archive_library", "archive_timeout", "summarize_wal"] as const),
@@ -54,6 +57,8 @@ export interface ArchivingFacts {
   slots: readonly Slot[];
   /** Standbys, streamers and base backups that are connected. */
   senders: number;
+  /** Connections of pgkit wal stream. */
+  streamers: number;
   user: string;
   /** The user may replicate: has the attribute, or is a superuser. */
   mayReplicate: boolean;
@@ -78,8 +83,9 @@ export async function archivingFacts(session: Session): Promise<ArchivingFacts> 
        has_function_privilege('pg_reload_conf()', 'EXECUTE') AS "mayReload",
        has_table_privilege('pg_file_settings', 'SELECT')
          AND has_function_privilege('pg_show_all_file_settings()', 'EXECUTE') AS "mayReadFiles",
-       (SELECT count(*)::int FROM pg_stat_replication) AS senders`,
-    [settings.map(({ name }) => name)],
+       (SELECT count(*)::int FROM pg_stat_replication) AS senders,
+       (SELECT count(*)::int FROM pg_stat_activity WHERE application_name = $2) AS streamers`,
+    [settings.map(({ name }) => name), streamerName],
   );
   if (rights === undefined) throw new Error("a SELECT without FROM gave no row");
   const { mayReadFiles, ...rest } = rights;
@@ -91,7 +97,8 @@ export async function archivingFacts(session: Session): Promise<ArchivingFacts> 
   };
 }
 
-interface Rights extends Pick<ArchivingFacts, "user" | "mayReplicate" | "notAlterable" | "mayReload" | "senders"> {
+interface Rights
+  extends Pick<ArchivingFacts, "user" | "mayReplicate" | "notAlterable" | "mayReload" | "senders" | "streamers"> {
   mayReadFiles: boolean;
 }
 

@@ -45,9 +45,14 @@ export function refuseWithoutRightsToUndo(facts: ArchivingFacts, { changes }: Di
   });
 }
 
-function slotsToDrop({ slots }: ArchivingFacts, record: ArchivingRecord): string[] {
+function slotsToDrop({ slots, streamers }: ArchivingFacts, record: ArchivingRecord): string[] {
   const ours = slots.filter(({ name, physical }) => physical && record.slots.includes(name));
   const active = ours.find((slot) => slot.active);
+  // The streamer uses its slot by SQL, so that it never shows as active; and it would make the slot anew.
+  if (ours.length > 0 && streamers > 0) {
+    const message = `pgkit wal stream is connected to the server, and works with the slot ${ours[0]?.name}`;
+    throw new PgkitError("locked", message, { hint: "stop it first" });
+  }
   if (active === undefined) return ours.map(({ name }) => name);
   throw new PgkitError("locked", `the slot ${active.name} is in use`, { hint: "stop pgkit wal stream first" });
 }

@@ -55,6 +55,7 @@ function inputOf({ method = "archive", ...sketch }: Sketch = {}): HealthInput {
           files: [],
           slots: [],
           senders: 0,
+          streamers: 0,
           user: "postgres",
           mayReplicate: true,
           notAlterable: [],

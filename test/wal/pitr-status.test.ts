@@ -1,4 +1,5 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
 import { chmod, chown, mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
@@ -24,6 +25,8 @@ interface Real {
   /** The program, built, as the server's user; gives its exit status and its document, or what it said. */
   pgkit(args: readonly string[]): Promise<{ status: number; stdout: string; stderr: string }>;
   status(): Promise<{ status: number; document: Status }>;
+  /** A command that goes on until it is stopped, or the test ends. */
+  start(args: readonly string[]): { stop(): Promise<void> };
 }
 
 /** A server and the real program, which both run as the same user and share a repository. */
@@ -42,10 +45,9 @@ async function startReal(settings: readonly string[] = []): Promise<Real> {
   for (const path of [folder, dirname(folder)]) await chmod(path, 0o755);
   const { runAs } = cluster;
   if (runAs !== undefined) for (const path of [store, home, config]) await chown(path, runAs.uid, runAs.gid);
+  const options = { ...runAs, env: { PATH: process.env["PATH"], HOME: home }, cwd: home };
   const pgkit = async (args: readonly string[]) => {
-    const env = { PATH: process.env["PATH"], HOME: home };
-    const words = [program, "--config", config, ...args];
-    return await run(process.execPath, words, { ...runAs, env, cwd: home }).then(
+    return await run(process.execPath, [program, "--config", config, ...args], options).then(
       (ended) => ({ status: 0, ...ended }),
       ({ code, stdout, stderr }) => ({ status: Number(code), stdout, stderr }),
     );
@@ -55,7 +57,17 @@ async function startReal(settings: readonly string[] = []): Promise<Real> {
     if (ended.stdout === "") throw new Error(ended.stderr);
     return { status: ended.status, document: JSON.parse(ended.stdout) };
   };
-  return { cluster, store, pgkit, status };
+  const start = (args: readonly string[]) => {
+    const child = spawn(process.execPath, [program, "--config", config, ...args], { ...options, stdio: "ignore" });
+    const ended = once(child, "exit");
+    const stop = async () => {
+      child.kill("SIGTERM");
+      await ended;
+    };
+    onTestFinished(stop);
+    return { stop };
+  };
+  return { cluster, store, pgkit, status, start };
 }
 
 function problems({ findings }: Status): string[] {
@@ -108,4 +120,40 @@ describe("archiving by the archive_command that pitr enable sets", () => {
     await cluster.psql("SELECT pg_switch_wal()");
     await eventually(async () => expect(problems((await status()).document)).toEqual([]), 90_000);
   }, 240_000);
+});
+
+describe("archiving by pgkit wal stream with the slot that pitr enable makes", () => {
+  it("is watched: without a streamer, with one, and when it has ended; wal status shows what is stored, also without the server", async () => {
+    const { cluster, pgkit, status, start } = await startReal(["archive: { method: stream, flushEvery: 200ms }"]);
+    expect(await pgkit(["pitr", "enable"])).toMatchObject({ status: 0 });
+    const alone = await status();
+    expect(about(alone.document, "streamer")).toMatchObject([{ message: expect.stringContaining("not connected") }]);
+    const streamer = start(["wal", "stream"]);
+    await cluster.psql("CREATE TABLE a AS SELECT 1; SELECT pg_switch_wal()");
+    await eventually(async () => {
+      const { document } = await status();
+      expect(document.stored[0]?.lineages[0]?.timelines[0]?.segments).toBeGreaterThan(0);
+      expect(about(document, "streamer")).toMatchObject([{ level: "ok" }]);
+    });
+    expect(await pgkit(["backup", "base"])).toMatchObject({ status: 0 });
+    await eventually(async () => {
+      const { document, status: code } = await status();
+      expect(problems(document)).toEqual([]);
+      expect({ code, lag: document.lag }).toEqual({ code: 0, lag: { bytes: 0, seconds: 0 } });
+    });
+    const inUse = await pgkit(["pitr", "disable", "--yes"]);
+    expect(inUse).toMatchObject({ status: 11, stderr: expect.stringContaining("stop it first") });
+    await streamer.stop();
+    expect(await pgkit(["pitr", "disable", "--yes"])).toMatchObject({ status: 0 });
+    expect(await cluster.psql("SELECT count(*) FROM pg_replication_slots")).toBe("0");
+    await cluster.stop();
+    const gone = await status();
+    expect(gone).toMatchObject({ status: 40, document: { verdict: "alert" } });
+    expect(about(gone.document, "server")).toMatchObject([{ level: "alert" }]);
+    const shown = await pgkit(["wal", "status"]);
+    expect(shown).toMatchObject({ status: 0 });
+    expect(shown.stdout).toMatch(
+      /SYSTEM +TIMELINE +FROM +TO.*\n+\d{19} +1 +0\/\d000000 +0\/\d000000 +0000000100000000/,
+    );
+  }, 120_000);
 });
