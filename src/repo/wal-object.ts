@@ -24,12 +24,13 @@ export function encodingOfKey(key: string): Encoding[] {
 export async function encodeWal(
   { compression, recipients }: RepositorySettings,
   content: Uint8Array,
-): Promise<{ stored: Buffer; sum: Tally }> {
-  const sum = sumOf(content);
+): Promise<{ stored: Buffer }> {
   const packed = await compressFrame(content, compression);
-  if (recipients.length === 0) return { stored: packed, sum };
+  // Summing up a segment costs nearly as much as compressing it, so that it is not done for nothing.
+  if (recipients.length === 0) return { stored: packed };
+  const sum = sumOf(content);
   const note = (payload: Uint8Array) => [noteType, sum.sha256, String(sum.bytes), sha256Of(payload)];
-  return { stored: await encryptAgeNoted(packed, recipients, note), sum };
+  return { stored: await encryptAgeNoted(packed, recipients, note) };
 }
 
 /** The WAL file in the stored bytes. Fails with `object-corrupt`, or about the identity. */
