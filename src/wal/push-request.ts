@@ -1,4 +1,8 @@
-import { PgkitError } from "../lib/errors.ts";
+import { stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { isPgkitError, PgkitError } from "../lib/errors.ts";
+import { walFileKind } from "../lib/lsn.ts";
+import { unlessAbsent } from "../store/file/errors.ts";
 import { type Archive, type ArchiveOf, readWalFile } from "./push.ts";
 import { forgetFailure, isNotedStored, isReady, notedFailure, readyFiles, type Spool } from "./spool.ts";
 import { workerLives } from "./worker-claim.ts";
@@ -23,15 +27,38 @@ const startMs = 5_000;
  * (a large segment over a slow line) the worker goes on with, so that PostgreSQL finds it done when it asks again.
  */
 export async function pushRequested(request: PushRequest, path: string, name: string): Promise<void> {
+  try {
+    await push(request, path, name);
+  } catch (error) {
+    if (!isPgkitError(error) || error.code === "cancelled") throw error;
+    const { code, message, hint = "does the store answer, and is it in order? pgkit check tries it" } = error;
+    const archived = `${name} is not archived, PostgreSQL keeps it and asks again: ${message}`;
+    throw new PgkitError(code, archived, { hint, cause: error });
+  }
+}
+
+async function push(request: PushRequest, path: string, name: string): Promise<void> {
   const { spool, clock } = request;
   if (await isNotedStored(spool, name, path)) return;
-  const alone = !(await isReady(spool, name)) || (await readyFiles(spool)).length <= 1;
+  const ready = await isReady(spool, name);
+  if (!ready) await refuseUnfinished(spool, path, name);
   const lives = await workerLives(spool.folder, "push", clock);
-  if (!(await isReady(spool, name)) || (alone && !lives)) return await pushOurselves(request, path, name);
+  const alone = !ready || (!lives && (await readyFiles(spool)).length <= 1);
+  if (alone) return await pushOurselves(request, path, name);
   await forgetFailure(spool, name);
   if (!lives) request.startWorker();
   const answer = await waitForWorker(request, path, name);
   if (answer === "no worker") await pushOurselves(request, path, name);
+}
+
+/** By hand, a segment that the server still writes would be stored half, and never be replaced. */
+async function refuseUnfinished({ dataDir }: Spool, path: string, name: string): Promise<void> {
+  const folder = join(dataDir, "pg_wal");
+  if (walFileKind(name) !== "segment" || dirname(path) !== folder) return;
+  if ((await unlessAbsent(stat(join(folder, "archive_status", `${name}.done`)))) !== undefined) return;
+  throw new PgkitError("wal-invalid", `${name} is still being written, as far as the server's archive_status tells`, {
+    hint: "SELECT pg_switch_wal() closes it, and PostgreSQL then has it archived",
+  });
 }
 
 async function waitForWorker(request: PushRequest, path: string, name: string): Promise<"stored" | "no worker"> {
@@ -83,7 +110,7 @@ function tooSlow(name: string, { archives, boundMs }: PushRequest): PgkitError {
     "store-unreachable",
     `${name} is not stored in ${where} after ${Math.round(boundMs / 1000)} s`,
     {
-      hint: "PostgreSQL asks again, and a background process goes on meanwhile; does the store answer, and is the line to it fast enough?",
+      hint: "a background process goes on meanwhile; does the store answer, and is the line to it fast enough?",
     },
   );
 }
