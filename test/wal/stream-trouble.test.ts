@@ -121,11 +121,48 @@ describe("pgkit wal stream", () => {
     }
   }, 240_000);
 
+  test("with onFull: gap drops the slot when S3 takes nothing, then records the gap and takes a base backup", async () => {
+    const s3 = await startS3("new");
+    const bucket = await s3.newBucket();
+    await using gate = await gateTo(s3.endpoint);
+    await using place = await newPlace();
+    const settings = { max_wal_size: "32MB", min_wal_size: "32MB" };
+    await using cluster = await startCluster({ settings });
+    await cluster.psql("CREATE TABLE t (n int, pad text)");
+    // All that fits into the folder here is stored all the same: more is written than that.
+    const archive = ["onFull: gap", "warnBytes: 16MiB", "alertBytes: 96MiB"];
+    await place.configure(cluster.url(), archive, storageOf(s3, bucket, gate.endpoint));
+    const streaming = place.stream();
+    await place.caughtUp(cluster);
+    gate.close();
+    await write(cluster, 7);
+    await eventually(async () => expect((await place.status()).state).toBe("given-up"), 60_000);
+    expect(await cluster.psql("SELECT count(*) FROM pg_replication_slots")).toBe("0");
+    await write(cluster, 6);
+    await cluster.psql("CHECKPOINT");
+    await write(cluster, 1);
+    gate.open();
+    await place.caughtUp(cluster, 90_000);
+    const repository = await inS3(s3, bucket, "");
+    const [gap] = await eventually(async () => {
+      const gaps = await readGaps(repository, await lineageOf(cluster));
+      expect(gaps.length, streaming.said()).toBe(1);
+      return gaps;
+    });
+    expect(gap?.toLsn).toBeGreaterThan(gap?.fromLsn ?? 0n);
+    await eventually(() => expect(streaming.said()).toMatch(/base backup base-\S+ was taken after the gap/), 60_000);
+    expect(await streaming.kill("SIGTERM"), streaming.said()).toBe(0);
+    expect(streaming.said()).toMatch(/ALERT: the slot pgkit_shared was dropped \(onFull: gap\)/);
+    const names = [...(await storedWal(repository, await systemIdOf(cluster))).keys()];
+    const inGap = names.map(startOf).filter((start) => start > (gap?.fromLsn ?? 0n) && start < (gap?.toLsn ?? 0n));
+    expect(inGap).toEqual([]);
+  }, 240_000);
+
   test("stores what a killed run had received when the server is gone for good", async () => {
     await using place = await newPlace();
     await using cluster = await startCluster();
     await cluster.psql("CREATE TABLE t (n int, pad text)");
-    await place.configure(cluster.url(), ["flushEvery: 1h"].slice(0, 0));
+    await place.configure(cluster.url(), []);
     const first = place.stream();
     await place.caughtUp(cluster);
     // What arrives after the last flush is only here.
@@ -146,12 +183,26 @@ describe("pgkit wal stream", () => {
       const [systemId = ""] = (names[0] ?? "").split("/");
       const [name, last] =
         [...(await storedWal(repository, systemId))].sort(([a], [b]) => (a < b ? -1 : 1)).at(-1) ?? [];
-      const start = BigInt(`0x${name?.slice(16, 24)}`) << 24n;
+      const start = startOf(name ?? "");
       expect(start + BigInt(last?.content.length ?? 0)).toBeGreaterThan(end - 64n);
     });
     await second.kill("SIGTERM");
   }, 120_000);
 });
+
+function storageOf(s3: Awaited<ReturnType<typeof startS3>>, bucket: string, endpoint: string): string[] {
+  return [
+    `repository: s3://${bucket}/some/where`,
+    "storage:",
+    ...[`endpoint: ${endpoint}`, `region: ${s3.region}`, "pathStyle: true"].map((line) => `  ${line}`),
+    ...[`accessKeyId: ${s3.accessKeyId}`, `secretAccessKey: ${s3.secretAccessKey}`].map((line) => `  ${line}`),
+  ];
+}
+
+/** Of a segment of 16 MiB. */
+function startOf(name: string): bigint {
+  return BigInt(`0x${name.slice(16, 24)}`) << 24n;
+}
 
 async function own(folder: string, { runAs }: Cluster): Promise<void> {
   if (runAs !== undefined) await chown(folder, runAs.uid, runAs.gid);
