@@ -102,6 +102,32 @@ describe("pgkit pitr enable by the archive_command", () => {
     expect(await cluster.psql("SHOW archive_command")).toBe("/bin/true");
   });
 
+  it("still knows what stood there first when it is enabled again with another configuration", async () => {
+    const { cluster, pgkit } = await both();
+    await cluster.psql("ALTER SYSTEM SET archive_command = '/bin/true'");
+    const before = await autoConf(cluster);
+    await pgkit.json<Done>(enableArchive);
+    const files = { "pgkit.yaml": pgkit.yaml.replace("/etc/pgkit/", "/srv/pgkit/") };
+    const { changes } = await pgkit.json<Done>(enableArchive, { files });
+    expect(changes).toMatchObject([
+      { setting: "archive_command", from: command, to: expect.stringContaining("/srv/") },
+    ]);
+    await pgkit.json<Done>(disable);
+    expect(await autoConf(cluster)).toBe(before);
+  });
+
+  it("undoes what an enable that was cut has done, and passes over what it never came to", async () => {
+    const { cluster, pgkit } = await both();
+    const before = await autoConf(cluster);
+    await pgkit.json<Done>(enableArchive);
+    await cluster.psql("ALTER SYSTEM RESET archive_command");
+    await cluster.psql("ALTER SYSTEM RESET archive_timeout");
+    const off = await pgkit.json<Done>(disable);
+    expect(names(off.changes)).toEqual(andSummaries(cluster, ["archive_mode"]));
+    expect(off.leftAlone).toEqual([]);
+    expect(await autoConf(cluster)).toBe(before);
+  });
+
   it("refuses to take the place of another archive_command, and gives it back when it was told to take it", async () => {
     const { cluster, pgkit } = await both();
     const other = "cp %p '/mnt/it''s here/%f'";
@@ -265,6 +291,8 @@ describe("the WAL of an instance in a repository", () => {
     const done = await pgkit.json<Done>([...enableArchive, "--new-lineage"]);
     expect(done.lineage).toEqual({ systemId: now, new: true, others: [before] });
     expect((await pgkit.json<Done>(enableArchive)).lineage).toEqual({ systemId: now, new: false, others: [before] });
+    const { stored } = await pgkit.json<{ stored: { lineages: { systemId: string }[] }[] }>(["wal", "status"]);
+    expect(stored[0]?.lineages.map(({ systemId }) => systemId)).toEqual([before, now]);
   });
 });
 
