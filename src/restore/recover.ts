@@ -1,5 +1,6 @@
-import { rm } from "node:fs/promises";
+import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { isPgkitError } from "../lib/errors.ts";
 import { formatLsn, parseLsn } from "../lib/lsn.ts";
 import type { Report } from "../lib/report.ts";
 import type { Clock } from "../lib/time.ts";
@@ -98,8 +99,15 @@ async function recoverIn(folder: string, log: string, follower: LogFollower, run
     return { reached };
   } catch (error) {
     await server.stop(signal.aborted ? "fast" : "immediate");
+    if ((await follower.read()).complete && isPgkitError(error, "target-not-reached")) await close(dataDir);
     throw error;
   }
+}
+
+/** It was promoted short of its target: nobody may take it for whole. */
+async function close(dataDir: string): Promise<void> {
+  const control = join(dataDir, "global", "pg_control");
+  await rename(control, `${control}.not-reached`);
 }
 
 function reachedBy(run: RecoveryRun, news: RecoveryNews): Reached {

@@ -19,7 +19,7 @@ export function assertReached({ plan }: RecoveryRun, news: RecoveryNews): void {
     "target-not-reached",
     `recovery ended at ${news.redoDone ?? "its beginning"}, and WAL is stored up to ${formatLsn(latest.lsn)}`,
     {
-      hint: "do not use this directory, it lacks transactions: a record behind that position is damaged; pgkit verify",
+      hint: "a record behind that position is damaged: restore to before it by --to-lsn. No server starts on this directory, its global/pg_control was set aside",
     },
   );
 }

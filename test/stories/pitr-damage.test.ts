@@ -1,8 +1,17 @@
 import { readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type BaseJson, filesOf } from "../backup/base-support.ts";
-import { type Pitr, restoreAndOpen, restoreRefused, startPitr, type Written } from "./pitr-support.ts";
+import {
+  newPlace,
+  openedNames,
+  type Pitr,
+  restoreAndOpen,
+  restoreRefused,
+  startPitr,
+  type Written,
+} from "./pitr-support.ts";
 
 /** A, the backup, B, and rows 1 to 4, each in a segment of its own. */
 let pitr: Pitr;
@@ -79,6 +88,22 @@ test("a flipped bit in a stored segment: recovery fails by its name, and nothing
     expect(status, stderr).toBe(40);
     expect(stderr).toContain(damaged.slice(damaged.indexOf("/wal/") + 1));
   });
+});
+
+test("a bit that was flipped before the segment was stored: the end that PostgreSQL takes for the end is not believed", async () => {
+  const path = await segmentFromEnd(3);
+  const stored = await readFile(path);
+  const segment = zstdDecompressSync(stored);
+  // In the first record behind the segment's header.
+  segment[0x40] = (segment[0x40] ?? 0) ^ 0x10;
+  await writeFile(path, zstdCompressSync(segment));
+  await using place = await newPlace();
+  const ran = await pitr.pgkit
+    .run(["restore", "--data-dir", place.dataDir, "--start"])
+    .finally(() => writeFile(path, stored));
+  expect(ran.status, ran.stderr).toBe(20);
+  expect(ran.stderr).toMatch(/recovery ended at .*, and WAL is stored up to/);
+  await expect(openedNames(pitr.cluster, place.dataDir)).rejects.toThrow("pg_control");
 });
 
 test("a flipped bit in the base backup: the directory never becomes one that starts", async () => {
