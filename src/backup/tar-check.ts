@@ -27,8 +27,9 @@ export async function walkArchive(name: string, content: Bytes, found: FoundFile
 async function walk(name: string, content: Bytes, found: FoundFiles): Promise<void> {
   const [, oid, compressed] = /^(?:base|(\d+))\.tar(\.zst)?$/.exec(name) ?? [];
   const prefix = oid === undefined ? "" : `pg_tblspc/${oid}/`;
-  // Larger output chunks are slower: each is a fresh buffer, and its pages fault in.
-  const tar = compressed === undefined ? content : through(content, createZstdDecompress({ chunkSize: 128 * 1024 }));
+  // Nothing is kept of it, but each piece is memory outside of the heap, which makes V8 mark its whole heap every few MiB:
+  // with 1 MiB pieces a quarter less CPU than with 128 KiB, for 20 MB more resident.
+  const tar = compressed === undefined ? content : through(content, createZstdDecompress({ chunkSize: 1024 * 1024 }));
   for await (const { entry } of readTar(tar, `${name} from the server`)) {
     if (entry.type === "file") found.set(`${prefix}${entry.path.replace(/^\.\//, "")}`, entry.size);
   }
