@@ -87,5 +87,5 @@ export function resultText(plan: RecoveryPlan, options: RestoreOptions, { reache
 
 function nextStep({ action }: RecoveryPlan, dataDir: string): string {
   if (action === "promote") return `the server is stopped: start it on ${dataDir}, no pgkit is needed in it`;
-  return "the server is stopped at the target: when it is started, it recovers on from there";
+  return "the server is stopped at the target: to recover on from there, change the recovery_target settings in its postgresql.auto.conf and start it";
 }
