@@ -1,9 +1,22 @@
+import { instanceGuide } from "./guide-instance.ts";
+
 /**
  * The text of RESTORE.md: how to restore with standard programs alone. Its blocks marked `sh` are one script, which
  * `test/stories/restore-by-hand.test.ts` takes out of a repository by the command given here, and runs.
  */
 export function restoreGuide(): string {
-  return [introduction, settings, getting, finding, checking, decoding, loading, comparing, closing].join("\n");
+  return [
+    introduction,
+    settings,
+    getting,
+    finding,
+    checking,
+    decoding,
+    loading,
+    comparing,
+    closing,
+    instanceGuide(),
+  ].join("\n");
 }
 
 const introduction = `# Restore a database without pgkit
