@@ -18,7 +18,7 @@ export interface OwnedScratch {
 
 /**
  * A new folder as `newScratchFolder` makes it, which says whose it is: when this process is killed before it has removed
- * it, the next run that makes one of the same prefix there does. Only folders of this user that nobody else can write to
+ * it (by `removeOwnedScratch`), the next run that makes one of the same prefix there does. Only folders of this user that nobody else can write to
  * count, and only those whose process has ended.
  */
 export async function ownedScratchFolder(prefix: string, options: OwnedScratch = {}): Promise<string> {
@@ -31,9 +31,18 @@ export async function ownedScratchFolder(prefix: string, options: OwnedScratch =
     await collectLeft({ parent, prefix, self, made: folder }, options);
     return folder;
   } catch (error) {
-    await rm(folder, { recursive: true, force: true });
+    await removeOwnedScratch(folder);
     throw scratchError(error, parent);
   }
+}
+
+/** Removes it, whose it is last of all: killed in the middle of that, the next run goes on. */
+export async function removeOwnedScratch(folder: string): Promise<void> {
+  const names = (await unlessGone(readdir(folder))) ?? [];
+  for (const name of names) {
+    if (name !== ownerFile) await rm(join(folder, name), { recursive: true, force: true });
+  }
+  await rm(folder, { recursive: true, force: true });
 }
 
 interface Place {
@@ -50,7 +59,7 @@ async function collectLeft({ parent, prefix, self, made }: Place, { release }: O
     const folder = join(parent, name);
     if (folder === made || !(await isLeft(folder, { uid, nowMs: mtimeMs, self }))) continue;
     if (release !== undefined && !(await release(folder))) continue;
-    await rm(folder, { recursive: true, force: true });
+    await removeOwnedScratch(folder);
   }
 }
 

@@ -1,6 +1,6 @@
-import { chmod, rm } from "node:fs/promises";
+import { chmod } from "node:fs/promises";
 import { join } from "node:path";
-import { ownedScratchFolder } from "../lib/scratch-folder.ts";
+import { ownedScratchFolder, removeOwnedScratch } from "../lib/scratch-folder.ts";
 import { secret } from "../lib/secret.ts";
 import type { Connection } from "./connection.ts";
 import { initServer } from "./init-server.ts";
@@ -49,7 +49,7 @@ export async function withScratchServer<Result>(
       await server.stop("immediate");
     }
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    await removeOwnedScratch(folder);
   }
 }
 

@@ -1,9 +1,9 @@
-import { rm, writeFile as writeLocalFile } from "node:fs/promises";
+import { writeFile as writeLocalFile } from "node:fs/promises";
 import { join } from "node:path";
 import pLimit from "p-limit";
 import { isPgkitError, PgkitError } from "../lib/errors.ts";
 import { scratchError } from "../lib/scratch.ts";
-import { ownedScratchFolder } from "../lib/scratch-folder.ts";
+import { ownedScratchFolder, removeOwnedScratch } from "../lib/scratch-folder.ts";
 import { runTool, type ToolTarget, toolInput } from "../postgres/tools.ts";
 import { checkStored, readFile } from "../repo/files.ts";
 import type { StoredFile } from "../repo/manifest.ts";
@@ -45,7 +45,7 @@ export async function loadDatabase(load: Load): Promise<void> {
   } catch (error) {
     throw scratchError(error);
   } finally {
-    await rm(scratch, { recursive: true, force: true });
+    await removeOwnedScratch(scratch);
   }
 }
 

@@ -1,7 +1,8 @@
-import { chown, mkdir, rm, unlink } from "node:fs/promises";
+import { chown, mkdir, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { isPgkitError } from "../lib/errors.ts";
 import type { Report } from "../lib/report.ts";
+import { removeOwnedScratch } from "../lib/scratch-folder.ts";
 import type { Clock } from "../lib/time.ts";
 import type { Connection } from "../postgres/connection.ts";
 import type { Programs } from "../postgres/programs.ts";
@@ -81,7 +82,7 @@ export async function withRecoveredServer<Result>(
       await feed.stop();
     }
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    await removeOwnedScratch(folder);
   }
 }
 
@@ -171,6 +172,7 @@ async function recover(
   const run = {
     ...{ plan, programs, dataDir, runAs, clock, report, signal },
     feed: { restoreCommand, failure: () => feed.failure },
+    noArchive: true,
   };
   const follower = followLog(log, run);
   let server: RunningServer | undefined;
