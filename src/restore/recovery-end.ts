@@ -5,7 +5,7 @@ import type { RecoveryNews } from "./recovery-log.ts";
 import { describeTarget } from "./recovery-target.ts";
 
 /** Fails with `target-not-reached` unless the log says that recovery stopped at its target, or came to the end of what is stored. */
-export function assertReached({ plan }: RecoveryRun, news: RecoveryNews): void {
+export function assertReached({ plan }: Pick<RecoveryRun, "plan">, news: RecoveryNews): void {
   const { target, latest, backup } = plan;
   if (target.type !== "latest") {
     if (news.stopped === undefined) throw notReached(plan, news);
@@ -25,7 +25,11 @@ export function assertReached({ plan }: RecoveryRun, news: RecoveryNews): void {
 }
 
 /** Why a server that was to recover has ended: what its WAL failed with, or its own words. */
-export function recoveryError({ plan, feed }: RecoveryRun, news: RecoveryNews, cause: unknown): unknown {
+export function recoveryError(
+  { plan, feed }: Pick<RecoveryRun, "plan" | "feed">,
+  news: RecoveryNews,
+  cause: unknown,
+): unknown {
   const failure = feed.failure();
   if (failure !== undefined) return failure;
   const { fatal = "" } = news;
