@@ -26,7 +26,7 @@ export function assertReached({ plan }: Pick<RecoveryRun, "plan">, news: Recover
 
 /** Why a server that was to recover has ended: what its WAL failed with, or its own words. */
 export function recoveryError(
-  { plan, feed }: Pick<RecoveryRun, "plan" | "feed">,
+  { plan, feed }: Pick<RecoveryRun, "plan" | "feed" | "signal">,
   news: RecoveryNews,
   cause: unknown,
 ): unknown {

@@ -47,12 +47,13 @@ export async function withWalFeed<Result>(
 }
 
 /**
- * A segment that is absent while later ones are stored is a gap, except before the WAL of the plan, which is inside the
- * backup (PostgreSQL asks the archive first), and behind it: PostgreSQL reads ahead of its target, and fails by itself
+ * A WAL file for the recovery of a plan; `undefined` where it is proven absent, and that is no gap. A segment that is
+ * absent while later ones are stored is one, and fails with `wal-gap`, except before the WAL of the plan, which is inside
+ * the backup (PostgreSQL asks the archive first), and behind it: PostgreSQL reads ahead of its target, and fails by itself
  * when it comes to the end of the WAL before that.
  */
-async function fetchForPlan(
-  { repository, plan: { backup, lineage, wal, target } }: WalFeedRequest,
+export async function fetchForPlan(
+  { repository, plan: { backup, lineage, wal, target } }: Pick<WalFeedRequest, "repository" | "plan">,
   name: string,
   signal: AbortSignal,
 ): Promise<Buffer | undefined> {
