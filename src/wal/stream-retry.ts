@@ -2,9 +2,9 @@ import { isPgkitError } from "../lib/errors.ts";
 import type { Clock } from "../lib/time.ts";
 
 const firstWaitMs = 1_000;
-const longestWaitMs = 30_000;
+const longestWaitMs = 15_000;
 
-/** 1 s, 2 s, 4 s to 30 s, each by up to a quarter shorter, so that many do not come back at one moment. */
+/** 1 s, 2 s, 4 s, 8 s and then 15 s, each by up to a quarter shorter, so that many do not come back at one moment. */
 export function backoffMs(attempt: number, clock: Clock): number {
   const full = Math.min(longestWaitMs, firstWaitMs * 2 ** Math.min(attempt, 10));
   return full * (1 - clock.random() / 4);

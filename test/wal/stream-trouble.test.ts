@@ -136,7 +136,7 @@ describe("pgkit wal stream", () => {
     await place.caughtUp(cluster);
     gate.close();
     await write(cluster, 7);
-    await eventually(async () => expect((await place.status()).state).toBe("given-up"), 60_000);
+    await eventually(async () => expect((await place.status()).state).toBe("given-up"), 120_000);
     expect(await cluster.psql("SELECT count(*) FROM pg_replication_slots")).toBe("0");
     await write(cluster, 6);
     await cluster.psql("CHECKPOINT");
@@ -150,13 +150,13 @@ describe("pgkit wal stream", () => {
       return gaps;
     });
     expect(gap?.toLsn).toBeGreaterThan(gap?.fromLsn ?? 0n);
-    await eventually(() => expect(streaming.said()).toMatch(/base backup base-\S+ was taken after the gap/), 60_000);
+    await eventually(() => expect(streaming.said()).toMatch(/base backup base-\S+ was taken after the gap/), 120_000);
     expect(await streaming.kill("SIGTERM"), streaming.said()).toBe(0);
     expect(streaming.said()).toMatch(/ALERT: the slot pgkit_shared was dropped \(onFull: gap\)/);
     const names = [...(await storedWal(repository, await systemIdOf(cluster))).keys()];
     const inGap = names.map(startOf).filter((start) => start > (gap?.fromLsn ?? 0n) && start < (gap?.toLsn ?? 0n));
     expect(inGap).toEqual([]);
-  }, 240_000);
+  }, 420_000);
 
   test("stores what a killed run had received when the server is gone for good", async () => {
     await using place = await newPlace();
