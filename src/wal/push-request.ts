@@ -4,7 +4,7 @@ import { isPgkitError, PgkitError } from "../lib/errors.ts";
 import { walFileKind } from "../lib/lsn.ts";
 import { unlessAbsent } from "../store/file/errors.ts";
 import { type Archive, type ArchiveOf, readWalFile } from "./push.ts";
-import { forgetFailure, isNotedStored, isReady, notedFailure, readyFiles, type Spool } from "./spool.ts";
+import { forgetFailure, isNotedStored, isReady, notedFailure, notedNames, readyFiles, type Spool } from "./spool.ts";
 import { workerLives } from "./worker-claim.ts";
 
 export interface PushRequest extends ArchiveOf {
@@ -17,7 +17,9 @@ export interface PushRequest extends ArchiveOf {
   signal: AbortSignal;
 }
 
-const pollMs = 20;
+const pollMs = 25;
+/** PostgreSQL is kept waiting for so long at most, that it need not ask for the next so many files. */
+const [lingerMs, aheadFiles] = [2_000, 64];
 /** A worker has announced itself by then, or it cannot. */
 const startMs = 5_000;
 
@@ -49,6 +51,7 @@ async function push(request: PushRequest, path: string, name: string): Promise<v
   if (!lives) request.startWorker();
   const answer = await waitForWorker(request, path, name);
   if (answer === "no worker") await pushOurselves(request, path, name);
+  else await letItGetAhead(request, name);
 }
 
 /** By hand, a segment that the server still writes would be stored half, and never be replaced. */
@@ -77,6 +80,21 @@ async function waitForWorker(request: PushRequest, path: string, name: string): 
       return (await isNotedStored(spool, name, path)) ? "stored" : "no worker";
     }
     if (waitedMs > boundMs) throw tooSlow(name, request);
+    await clock.delay(pollMs, signal);
+  }
+}
+
+/**
+ * The next files are about to be stored as well: where PostgreSQL came back at once, it would start one of us for nearly
+ * each of them, which costs more time than storing it.
+ */
+async function letItGetAhead({ spool, clock, signal }: PushRequest, name: string): Promise<void> {
+  const deadlineMs = clock.monotonicMs() + lingerMs;
+  while (clock.monotonicMs() < deadlineMs) {
+    const ready = await readyFiles(spool);
+    const behind = ready.slice(ready.indexOf(name) + 1).slice(0, aheadFiles);
+    const noted = await notedNames(spool);
+    if (behind.every((next) => noted.has(next))) return;
     await clock.delay(pollMs, signal);
   }
 }

@@ -86,6 +86,12 @@ export async function forgetFailure({ folder }: Spool, name: string): Promise<vo
   await unlessAbsent(unlink(join(folder, `${name}.error`)));
 }
 
+/** The files of which there is a note, of whatever kind. */
+export async function notedNames({ folder }: Spool): Promise<Set<string>> {
+  const notes = (await readdir(folder)).map((note) => /^([^.].*)\.(?:ok|error)$/.exec(note)?.[1]);
+  return new Set(notes.filter((name) => name !== undefined));
+}
+
 /** Removes the notes of files that wait no more. */
 export async function sweepNotes({ folder }: Spool, waiting: ReadonlySet<string>): Promise<void> {
   for (const note of await readdir(folder)) {
