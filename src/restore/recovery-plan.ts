@@ -6,6 +6,7 @@ import type { WalInventory } from "../repo/wal-inventory.ts";
 import { refuseAmbiguous } from "./recovery-ambiguity.ts";
 import { type ChosenBackup, chooseBackup, endsBefore, notOnTheWay } from "./recovery-backup.ts";
 import { segmentsIn, upTo } from "./recovery-coverage.ts";
+import { namingOthers } from "./recovery-elsewhere.ts";
 import { knownTimelines, type Leg, legsFrom, pathTo } from "./recovery-path.ts";
 import { assertReachable, type Reach, reachOf } from "./recovery-reach.ts";
 import { ofOneServer, type ServerHistory } from "./recovery-server.ts";
@@ -87,7 +88,9 @@ export interface RecoveryPlan {
  * for a backup or a link that is not there, and with `usage` when the request leaves open which history is meant.
  */
 export function planRecovery(inventory: RecoveryInventory, request: RecoveryRequest): RecoveryPlan {
-  return ofOneServer(inventory, request, (server) => planOn(server, request));
+  return ofOneServer(inventory, request, (server) =>
+    namingOthers(server, request, (exactly) => planOn(server, exactly)),
+  );
 }
 
 function planOn(server: ServerHistory, request: RecoveryRequest): RecoveryPlan {

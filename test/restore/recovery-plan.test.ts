@@ -217,6 +217,24 @@ describe("the timeline", () => {
     expect(planRecovery(twice, to(toTime(450), { timeline: 2 })).timeline).toBe(2);
   });
 
+  test("a moment or position behind the end of the newest, that another has, is refused naming that one", () => {
+    // Timeline 2 is that of a copy, which was promoted, backed up and left; the instance goes on on timeline 1.
+    const copied = { ...promoted, wal: [wal({ 1: [[1, 30]], 2: [[12, 18]] }, { 2: [[1, 12.5]] })] };
+    const inventory = { ...copied, ends: [...copied.ends, last(1, 30, 29.5, 900)] };
+    for (const target of [toTime(800), toLsn(25)]) {
+      const error = refusal(inventory, to(target));
+      expect([error.code, error.hint]).toEqual([
+        "target-not-archived",
+        expect.stringMatching(/^timeline 1 has it: --timeline 1; else --latest/),
+      ]);
+      expect(refusal(inventory, to(target, { timeline: 2 })).hint).toMatch(/^timeline 1 has it: --timeline 1;/);
+      expect(planRecovery(inventory, to(target, { timeline: 1 })).backup.id).toBe("two");
+    }
+    expect(refusal(inventory, to(toTime(901))).hint).toMatch(/^--latest/);
+    const lost = { ...inventory, wal: [wal({ 1: [[1, 30]], 2: [[15, 18]] })] };
+    expect(refusal(lost, to(toTime(250))).hint).toMatch(/^timeline 1 has it: --timeline 1;/);
+  });
+
   test("one that the backup is not on is refused, never quietly left for another", () => {
     const error = refusal(promoted, to({ type: "latest" }, { timeline: 1, backup: "three" }));
     expect(error.code).toBe("timeline-unreachable");
