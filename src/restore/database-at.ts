@@ -1,11 +1,12 @@
-import { statfs } from "node:fs/promises";
+import { stat, statfs } from "node:fs/promises";
 import { isPgkitError, PgkitError } from "../lib/errors.ts";
 import type { Report } from "../lib/report.ts";
 import type { Clock } from "../lib/time.ts";
 import type { Connection } from "../postgres/connection.ts";
 import type { Programs } from "../postgres/programs.ts";
-import { withSession } from "../postgres/session.ts";
+import { type Session, withSession } from "../postgres/session.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
+import { unlessAbsent } from "../store/file/errors.ts";
 import { refuseExistingSchema } from "./copy-beside.ts";
 import type { RestoreResult } from "./database.ts";
 import { type DatabaseAtPlan, type DatabaseAtRequest, planDatabaseAt, refuseSmallDisk } from "./database-at-plan.ts";
@@ -51,6 +52,7 @@ export async function prepareDatabaseAt(
   const busy = request.as ?? request.database;
   const facts = await targetFacts(connection, busy, signal);
   const live = await askLive(restore, maintenanceDatabase(connection, busy), facts.server.systemId);
+  await refuseNewTablespaces(recovery, live.tablespaces);
   const plan = planDatabaseAt(recovery, request, { instance, ...facts, oids: live.oids }, clock.now());
   if (plan.besideSchema !== undefined) {
     await refuseExistingSchema({ copyInto: plan.to.database, besideSchema: plan.besideSchema }, restore);
@@ -75,6 +77,7 @@ interface Live {
   /** Who may be the superuser that initdb made, likeliest first. */
   superusers: string[];
   libraries: string[];
+  tablespaces: { name: string; oid: number; location: string }[];
 }
 
 /** What the live server can tell of the one that was backed up, as far as it is that one and lets us see. */
@@ -93,8 +96,31 @@ async function askLive(
          ELSE '{}' END AS names`,
     );
     const superusers = [...(first === undefined ? [] : [first.name]), "postgres", connection.user];
-    return { oids, superusers: [...new Set(superusers)], libraries: same ? (libraries?.names ?? []) : [] };
+    const tablespaces = same ? await tablespacesOf(session) : [];
+    return { oids, superusers: [...new Set(superusers)], libraries: same ? (libraries?.names ?? []) : [], tablespaces };
   });
+}
+
+async function tablespacesOf(session: Session): Promise<Live["tablespaces"]> {
+  return session.query(
+    `SELECT spcname AS name, oid::int8::float8 AS oid, pg_tablespace_location(oid) AS location
+     FROM pg_tablespace WHERE oid >= 16384 AND pg_tablespace_location(oid) LIKE '/%'`,
+  );
+}
+
+/**
+ * When recovery comes to a CREATE TABLESPACE it makes its folder at the place that was given then, and what it finds
+ * there it removes first (create_tablespace_directories): on the live server's machine that would be the live one's files.
+ */
+async function refuseNewTablespaces({ backup }: RecoveryPlan, live: Live["tablespaces"]): Promise<void> {
+  for (const { name, oid, location } of live) {
+    if (backup.base.tablespaces.some((each) => each.oid === oid)) continue;
+    if ((await unlessAbsent(stat(location))) === undefined) continue;
+    const message = `tablespace ${name} (${location}) was made after ${backup.id}, and that folder is on this machine: recovery would empty it`;
+    throw new PgkitError("refused-overwrite", message, {
+      hint: "run this on another machine, or restore from a base backup taken after it by --backup",
+    });
+  }
 }
 
 /** At most three attempts: with what is known beforehand, with what the first has taught of the database's oid, with all. */
@@ -127,9 +153,18 @@ async function tryOnce(run: Run): Promise<Outcome> {
     });
   } catch (error) {
     // What WAL does to pages that nobody restored may be more than PostgreSQL lets pass.
-    if (recovered.once || files.left.length === 0 || !isPgkitError(error, "tool-failed")) throw error;
+    if (recovered.once || !isPgkitError(error, "tool-failed")) throw error;
+    if (/directory "\/[^"]*" does not exist|permissions on directory "\//.test(error.message)) throw noFolder(error);
+    if (files.left.length === 0) throw error;
     return { again: { why: `recovery failed where only the files of ${plan.database} are (${error.message})` } };
   }
+}
+
+function noFolder(cause: PgkitError): PgkitError {
+  return new PgkitError(cause.code, cause.message, {
+    hint: "a tablespace was made after the base backup, in that folder: make an empty one here for the server's user, or restore from a later base backup",
+    cause,
+  });
 }
 
 async function useServer(run: Run, server: RecoveredServer): Promise<Outcome> {

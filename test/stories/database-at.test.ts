@@ -204,9 +204,8 @@ it("comes back beside the live one, while ten other databases are at work or idl
     expect(each.running(), each.said()).toBe(true);
     expect(more[index]).toBeGreaterThan(rows[index] ?? 0);
   }
-  // Not a tenth of what ten databases hold was written for the one.
-  console.log(`written ${restored.writtenBytes} of ${restored.wholeBytes} bytes`);
-  expect(restored.writtenBytes).toBeLessThan(restored.wholeBytes / 2);
+  // Measured: 31 of 217 MiB; most of it are the templates and the shared catalogs.
+  expect(restored.writtenBytes).toBeLessThan(restored.wholeBytes / 4);
   expect(await readdir(scratch)).toEqual([]);
   await cluster.psql(`DROP DATABASE ${restored.as}`);
 });
@@ -295,4 +294,25 @@ it("is refused before anything is fetched where it cannot be, and changes nothin
   });
   expect(await databases()).toEqual(before);
   await eventually(async () => expect(await readdir(scratch)).toEqual([]));
+});
+
+it("refuses to recover over the folder of a tablespace that was made after the backup, which recovery would empty", {
+  timeout: 60_000,
+}, async () => {
+  const later = join(folder, "later");
+  const runAs = await unprivilegedUser();
+  await mkdir(later, { mode: 0o700 });
+  if (runAs) await chown(later, runAs.uid, runAs.gid);
+  await cluster.psql(`CREATE TABLESPACE later LOCATION '${later}'`);
+  await cluster.psql("CREATE TABLE in_it (a int) TABLESPACE later; INSERT INTO in_it VALUES (1)", "idle_4");
+  const { after } = await pitr.write("with a tablespace");
+  await pitr.write("after it");
+  await pitr.storeAll();
+  const ran = await pitr.pgkit.run(["restore", "app", "--to-time", after, "--as", "back"]);
+  expect(ran).toMatchObject({
+    status: 21,
+    stderr: expect.stringMatching(/tablespace later .* was made after base-.*another machine/s),
+  });
+  expect(await cluster.psql("CHECKPOINT; SELECT a FROM in_it", "idle_4")).toBe("1");
+  expect(await readdir(scratch)).toEqual([]);
 });
