@@ -1,49 +1,26 @@
-import { withDestinations } from "../backup/destinations.ts";
 import { backupLogical } from "../backup/logical.ts";
-import { PgkitError } from "../lib/errors.ts";
 import { formatBytes, formatDuration } from "../lib/parse.ts";
-import type { Report } from "../lib/report.ts";
-import type { Clock } from "../lib/time.ts";
-import type { Connection } from "../postgres/connection.ts";
-import type { Programs } from "../postgres/programs.ts";
-import { type AuditActor, withAudit } from "../repo/audit.ts";
+import { withAudit } from "../repo/audit.ts";
 import type { Manifest } from "../repo/manifest.ts";
-import type { Repository } from "../repo/repository.ts";
 import type { RestoreResult } from "../restore/database.ts";
 import { newestBackup, prepareRestore } from "../restore/logical.ts";
 import type { RestoreRequest } from "../restore/plan.ts";
 import { applications } from "./applications.ts";
 import { disaster, fill, logIn } from "./disaster.ts";
 import { type Fingerprint, fingerprint } from "./fingerprint.ts";
-
-/** The instance's name in the demo's repository. */
-export const demoInstance = "shared";
-
-export interface DemoWorld {
-  /** A new one. */
-  repository: Repository;
-  /** The superuser's, to an empty server of these programs' major. */
-  connection: Connection;
-  programs: Programs;
-  actor: AuditActor;
-  leaseMs: number;
-  pgkitVersion: string;
-  clock: Clock;
-  /** Tells the story. */
-  say: (line: string) => void;
-  /** Is told of warnings alone: the story says the rest. */
-  report: Report;
-  signal: AbortSignal;
-}
+import { type MomentOutcome, tellMoment } from "./moment.ts";
+import { backUpInto, type DemoWorld, demoInstance, notProven } from "./world.ts";
 
 export interface DemoOutcome {
   backups: Manifest[];
   proof: { database: string; before: Fingerprint; after: Fingerprint }[];
+  /** Of one database, brought back to one second before a disaster. */
+  moment: MomentOutcome;
 }
 
 /**
- * Fills three databases, backs them up, destroys two, and restores them by the same use cases as the commands. Fails with
- * `verification-failed` when anything is not as it was.
+ * Fills three databases, backs them up, destroys two, and restores them by the same use cases as the commands; then archives
+ * continuously, and brings one back to a moment. Fails with `verification-failed` when anything is not as it was.
  */
 export async function tellStory(world: DemoWorld): Promise<DemoOutcome> {
   const { say } = world;
@@ -63,8 +40,8 @@ export async function tellStory(world: DemoWorld): Promise<DemoOutcome> {
   await restore(world, "n8n", []);
   await logIn(world, "n8n");
   say("   n8n_user logs in with the password it had");
-  const after = await fingerprints(world);
-  return { backups, proof: proven(before, after) };
+  const proof = proven(before, await fingerprints(world));
+  return { backups, proof, moment: await tellMoment(world) };
 }
 
 const lostTable = "public.LiteLLM_SpendLogs";
@@ -76,20 +53,12 @@ async function fingerprints({ connection, signal }: DemoWorld): Promise<Map<stri
 }
 
 async function backUp(world: DemoWorld): Promise<Manifest[]> {
-  const { repository, connection, programs, pgkitVersion, clock, report, say, signal } = world;
+  const { connection, say } = world;
   const request = {
     ...{ instance: demoInstance, connection, databases: [], include: undefined, exclude: ["postgres"] },
     ...{ connections: 4, jobs: 2, wholeBelowBytes: 256 * 1024 * 1024, countRows: true },
   };
-  const dependencies = { programsFor: () => Promise.resolve(programs), pgkitVersion, clock, report, signal };
-  const holder = { ...world.actor.from, command: "pgkit demo" };
-  const opener = { where: repository.where, open: () => Promise.resolve(repository) };
-  const lease = { clock, holder, ttlMs: world.leaseMs, report, signal };
-  const { made, failures } = await withDestinations([opener], demoInstance, lease, async (destinations, failed) => {
-    const outcome = await backupLogical(request, destinations, dependencies);
-    return { made: outcome.made, failures: [...failed, ...outcome.failures] };
-  });
-  if (failures[0] !== undefined) throw failures[0].error;
+  const made = await backUpInto(world, (places, dependencies) => backupLogical(request, places, dependencies));
   const manifests = made.map(({ manifest }) => manifest).toSorted((a, b) => a.id.localeCompare(b.id));
   for (const { database = "", logical, storedBytes, proof } of manifests) {
     const proven = proof === "read-back" ? "every byte read back" : "every byte proven by the store's checksum";
@@ -113,7 +82,7 @@ async function restore(world: DemoWorld, database: string, tables: string[]): Pr
   const details = { backup: backup.id, to: plan.to };
   const work = { clock, report, signal, actor, command: "restore", subject, details };
   const result = await withAudit(repository, work, run);
-  if (result.notRestored.length > 0) throw different(`${database}: ${result.notRestored.join("; ")}`);
+  if (result.notRestored.length > 0) throw notProven(`${database}: ${result.notRestored.join("; ")}`);
   const seconds = formatDuration(clock.monotonicMs() - startedMs);
   say(`   loaded beside the others, compared with the backup (${result.rows} rows), put in place: ${seconds}`);
   return result;
@@ -122,13 +91,7 @@ async function restore(world: DemoWorld, database: string, tables: string[]): Pr
 function proven(before: Map<string, Fingerprint>, after: Map<string, Fingerprint>): DemoOutcome["proof"] {
   return [...before].map(([database, then]) => {
     const now = after.get(database);
-    if (now === undefined || now.hash !== then.hash) throw different(`${database} is not what it was`);
+    if (now === undefined || now.hash !== then.hash) throw notProven(`${database} is not what it was`);
     return { database, before: then, after: now };
-  });
-}
-
-function different(what: string): PgkitError {
-  return new PgkitError("verification-failed", `the demo did not prove what it claims: ${what}`, {
-    hint: "this should never happen: please report it",
   });
 }

@@ -55,30 +55,48 @@ it("tells its story to an ordinary user without a terminal, and leaves a reposit
   expect(await readdir(demo.temp)).toEqual([]);
   const { stdout, stderr } = demo.said;
   expect(stderr).toContain(`PostgreSQL ${version}`);
-  expect(stderr.match(/^\d\. .*$/gm)).toHaveLength(5);
+  expect(stderr.match(/^\d\. .*$/gm)).toHaveLength(8);
   expect(stderr).not.toMatch(/warning|undefined|NaN/);
-  const proof = [...stdout.matchAll(/^(\w+) +(\d+) +([0-9a-f]{24}) +([0-9a-f]{24})$/gm)].map(([, ...cells]) => cells);
+  const proof = [...stdout.matchAll(/^(\w.*?) {2,}(\d+) +([0-9a-f]{24}) +([0-9a-f]{24})$/gm)].map(
+    ([, ...cells]) => cells,
+  );
   expect(proof.map(([database, rows]) => [database, rows])).toEqual([
     ["langflow", "25880"],
     ["n8n", "80440"],
     ["litellm", "104040"],
+    ["litellm, one second before its disaster", "104290"],
   ]);
   for (const [, , before, after] of proof) expect(after).toBe(before);
+  expectOneSecondBefore(stderr);
 
   const [, PGKIT_CONFIG = ""] = /export PGKIT_CONFIG=(\S+)/.exec(stdout) ?? [];
   const env = { PGKIT_CONFIG };
   const list = JSON.parse((await run(["list", "--json"], { env })).stdout);
-  expect(list.backups.map(({ database }: { database: string }) => database).sort()).toEqual([
-    "langflow",
-    "litellm",
-    "n8n",
-  ]);
+  const names = list.backups.map(({ kind, database }: Record<string, string>) => database ?? kind);
+  expect(names.sort()).toEqual(["base", "langflow", "litellm", "n8n"]);
   const typed = [...stdout.matchAll(/^ {2}pgkit (\w.*?)(?: +#.*)?$/gm)].map(([, line = ""]) => line.split(" "));
-  expect(typed.map(([command]) => command)).toEqual(["list", "show", "verify"]);
+  expect(typed.map(([command]) => command)).toEqual(["list", "show", "verify", "restore"]);
   for (const args of typed) expect(await run(args, { env }), args.join(" ")).toMatchObject({ status: 0 });
-  expect(await restoresIn(demo.repository)).toEqual(["shared/litellm ok", "shared/n8n ok"]);
+  expect(await restoresIn(demo.repository)).toEqual([
+    "shared ok",
+    "shared/litellm ok",
+    "shared/litellm ok",
+    "shared/n8n ok",
+  ]);
   expect(await readFile(join(demo.repository, "repository", "RESTORE.md"), "utf8")).toContain("pg_restore");
 });
+
+/** The restore went to one second before the statement, and another database was written to before and after it. */
+function expectOneSecondBefore(told: string): void {
+  const [, disaster = ""] = /^ {3}(\S+) {2}litellm: DELETE/m.exec(told) ?? [];
+  const [, target = ""] = /restore litellm --to-time (\S+) --replace/.exec(told) ?? [];
+  expect(Date.parse(disaster) - Date.parse(target)).toBe(1000);
+  const [, last = ""] = /recovered on a scratch server to (\S+),/.exec(told) ?? [];
+  expect(last && last <= target).toBe(true);
+  const [, all, since] = /all (\d+) rows that it wrote are there, (\d+) of them since the disaster/.exec(told) ?? [];
+  expect(Number(since)).toBeGreaterThan(0);
+  expect(Number(all)).toBeGreaterThan(Number(since));
+}
 
 /** What the audit record says was restored, and how it ended. */
 async function restoresIn(demo: string): Promise<string[]> {
@@ -92,7 +110,7 @@ it("takes its server with it when it is stopped or killed, and the next run star
   timeout: 180_000,
 }, async () => {
   const stopped = await start("stopped");
-  await stopped.saying("4. The table comes back");
+  await eventually(() => expect(stopped.said.stderr).toContain("8. One database"), 120_000);
   stopped.child.kill("SIGTERM");
   expect(await stopped.ended).toEqual([130, null]);
   expect(stopped.said.stderr).toContain("pgkit: stopped by SIGTERM");

@@ -1,12 +1,12 @@
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { homedir } from "node:os";
+import { homedir, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { DemoOutcome } from "../../demo/story.ts";
+import type { DemoWorld } from "../../demo/world.ts";
 import { PgkitError } from "../../lib/errors.ts";
 import { formatDuration } from "../../lib/parse.ts";
 import type { Report } from "../../lib/report.ts";
-import type { Connection } from "../../postgres/connection.ts";
 import type { Programs } from "../../postgres/programs.ts";
 import type { Repository } from "../../repo/repository.ts";
 import { auditActor } from "../actor.ts";
@@ -15,12 +15,15 @@ import { table } from "../text.ts";
 
 export const demoCommand: Command = {
   name: "demo",
-  summary: "Show the whole story on a scratch server: databases, backup, disaster, restore, proof",
+  summary: "Show the whole story on a scratch server: backups, disasters, restores, also to a moment, and the proof",
   arguments: [{ name: "DIR", doc: "folder for the demo's repository; one in the user's data folder when left out" }],
   options: [],
   needsConfig: false,
   examples: [
-    { line: "pgkit demo", does: "takes about 20 s, touches nothing of yours, keeps a repository to look around in" },
+    {
+      line: "pgkit demo",
+      does: "takes about half a minute, touches nothing of yours, keeps a repository to look around in",
+    },
     { line: "pgkit demo /tmp/pgkit-demo", does: "with the repository there" },
   ],
   run: async (context, args) => {
@@ -28,19 +31,35 @@ export const demoCommand: Command = {
     const startedMs = clock.monotonicMs();
     const programs = await newestServer(context);
     const folder = await claimFolder(args.one("DIR") ?? defaultFolder(context));
-    report({ type: "note", message: "pgkit demo: three databases, a backup, a disaster, and all of it back" });
+    report({ type: "note", message: "pgkit demo: three databases, backups, disasters, and all of it back" });
     const repository = await newRepository(context, folder);
     const { withScratchServer } = await import("../../postgres/scratch-server.ts");
-    const outcome = await withScratchServer(programs, { signal }, (connection) =>
-      tell(context, { repository, programs, connection }),
+    const streamFolder = join(folder, "stream");
+    const outcome = await withScratchServer(programs, { settings: archivable, signal }, (connection) =>
+      tell(context, { repository, programs, connection, streamFolder, scratch: tmpdir() }),
     );
+    await rm(streamFolder, { recursive: true, force: true });
     const ms = clock.monotonicMs() - startedMs;
     out.result({
-      json: { folder, seconds: ms / 1000, backups: outcome.backups.map(({ id }) => id), proof: outcome.proof },
+      json: {
+        folder,
+        seconds: ms / 1000,
+        backups: outcome.backups.map(({ id }) => id),
+        proof: outcome.proof,
+        moment: outcome.moment,
+      },
       text: () => [...proofLines(outcome, ms), "", ...nextSteps(context, folder, outcome)].join("\n"),
     });
     return 0;
   },
+};
+
+/** What a scratch server does without, and recovery to a moment needs; a commit is then followed as soon as it is made. */
+const archivable = {
+  wal_level: "replica",
+  max_wal_senders: "5",
+  full_page_writes: "on",
+  synchronous_commit: "on",
 };
 
 /** In the demo's configuration, and the sign that its folder may be removed. */
@@ -113,7 +132,7 @@ async function newRepository(context: CommandContext, folder: string): Promise<R
 
 async function tell(
   context: CommandContext,
-  world: { repository: Repository; programs: Programs; connection: Connection },
+  world: Pick<DemoWorld, "repository" | "programs" | "connection" | "streamFolder" | "scratch">,
 ): Promise<DemoOutcome> {
   const { tellStory } = await import("../../demo/story.ts");
   const { clock, report, signal, config, version } = context;
@@ -132,9 +151,10 @@ async function tell(
   });
 }
 
-function proofLines({ proof }: DemoOutcome, ms: number): string[] {
+function proofLines({ proof, moment }: DemoOutcome, ms: number): string[] {
   const titles = ["", "rows", "SHA-256 before", "after"].map((title) => ({ title }));
-  const rows = proof.map(({ database, before, after }) => [
+  const second = { database: "litellm, one second before its disaster", ...moment };
+  const rows = [...proof, second].map(({ database, before, after }) => [
     ...[database, String(after.rows), before.hash.slice(0, 24), after.hash.slice(0, 24)],
   ]);
   return [
@@ -145,7 +165,7 @@ function proofLines({ proof }: DemoOutcome, ms: number): string[] {
   ];
 }
 
-function nextSteps({ env }: CommandContext, folder: string, { backups }: DemoOutcome): string[] {
+function nextSteps({ env }: CommandContext, folder: string, { backups, moment }: DemoOutcome): string[] {
   // npm tells its scripts which of them it runs; there the command is not in the PATH.
   const pgkit = env["npm_lifecycle_event"] === "demo" ? "npx pgkit" : "pgkit";
   const id = backups.at(-1)?.id;
@@ -155,6 +175,7 @@ function nextSteps({ env }: CommandContext, folder: string, { backups }: DemoOut
     `  ${pgkit} list`,
     `  ${pgkit} show ${id}`,
     `  ${pgkit} verify --deep          # restores every backup once more, and compares`,
+    `  ${pgkit} restore --data-dir ${join(tmpdir(), "pgkit-instance")} --to-time ${moment.time} --start   # the whole instance`,
     `  less ${join(folder, "repository", "RESTORE.md")}   # how to restore without pgkit`,
     "Your own databases, into a folder:",
     "  unset PGKIT_CONFIG",
