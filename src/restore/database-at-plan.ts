@@ -66,14 +66,16 @@ export function planDatabaseAt(
   const name = request.as ?? (request.replace || beside ? request.database : stamped);
   if (beside) refuseTables(name, request, target);
   else refuseName(name, request, target);
-  const files = neededFiles(backup.base, { oids: oidsOf(request.database, backup.base, target), whole: request.whole });
+  // What an incremental backup is put together from has to be whole.
+  const whole = request.whole || recovery.chain.length > 1;
+  const files = neededFiles(backup.base, { oids: oidsOf(request.database, backup.base, target), whole });
   const writtenBytes = Math.max(0, backup.base.sizeBytes - sizeOf(files.left));
   return {
     ...{ recovery, database: request.database, to: { instance: target.instance, database: name } },
     ...(request.replace ? { keptAs: nameOfKept(name, now) } : {}),
     ...(beside ? { besideSchema: stamped } : {}),
     ...{ tables: request.tables, files, writtenBytes },
-    scratchBytes: writtenBytes + walBytes(recovery) + dumpBytes(request.database, backup.base),
+    scratchBytes: writtenBytes + linkBytes(recovery) + walBytes(recovery) + dumpBytes(request.database, backup.base),
     ...{ contentCheck: request.contentCheck, jobs: request.jobs, updateRoles: request.updateRoles, now },
   };
 }
@@ -85,6 +87,11 @@ function oidsOf(database: string, { databases }: BaseFacts, target: TargetOfData
 
 function sizeOf(databases: readonly DatabaseEntry[]): number {
   return databases.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+}
+
+/** The links of a chain lie beside what comes of them. */
+function linkBytes({ chain }: RecoveryPlan): number {
+  return chain.length === 1 ? 0 : chain.reduce((sum, { plainBytes, base }) => sum + (base?.sizeBytes ?? plainBytes), 0);
 }
 
 /** max_wal_size of the scratch server, and what is fetched ahead. */
