@@ -1,6 +1,6 @@
 import { chown, mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { parseSegmentName } from "../lib/lsn.ts";
+import { parseSegmentName, walFileKind } from "../lib/lsn.ts";
 import type { Report } from "../lib/report.ts";
 import type { Clock } from "../lib/time.ts";
 import type { RunAs } from "../postgres/run-as.ts";
@@ -8,6 +8,7 @@ import type { RepositoryReader } from "../repo/repository.ts";
 import { fetchWal } from "../wal/fetch.ts";
 import { prefetcher } from "../wal/prefetch.ts";
 import { spoolRestoreCommand } from "../wal/prefetch-command.ts";
+import { refuseLivingTablespaces } from "./new-tablespaces.ts";
 import type { WalFeed } from "./recover.ts";
 import type { RecoveryPlan } from "./recovery-plan.ts";
 
@@ -34,7 +35,13 @@ export async function withWalFeed<Result>(
   await mkdir(folder, { recursive: true, mode: 0o700 });
   if (runAs !== undefined) await chown(folder, runAs.uid, runAs.gid);
   const feeding = await prefetcher({
-    fetch: (name, stop) => fetchForPlan(request, name, stop),
+    fetch: async (name, stop) => {
+      const bytes = await fetchForPlan(request, name, stop);
+      if (bytes !== undefined && walFileKind(name) === "segment") {
+        await refuseLivingTablespaces(bytes, { ...plan, dataDir });
+      }
+      return bytes;
+    },
     ...{ folder, path: plan.wal, segmentBytes: plan.backup.base.segmentBytes },
     ...{ parallel, ahead: 2 * parallel, owner: runAs, clock, report, signal },
   });

@@ -53,12 +53,12 @@ export function transactionOf(record: WalRecord, major: number | undefined): Tra
 }
 
 /** The checksum covers the data first and then the header up to itself. */
-function isIntact(bytes: Buffer): boolean {
+export function isIntact(bytes: Buffer): boolean {
   return crc32c(bytes.subarray(recordHeaderBytes), bytes.subarray(0, crcAt)) === bytes.readUInt32LE(crcAt);
 }
 
-/** A record of this manager has no blocks: after its header come at most an origin and the length of its data. */
-function mainData(bytes: Buffer): Buffer | undefined {
+/** The data of a record that has no blocks, as those of transactions and tablespaces: after its header come at most an origin and the length of its data. */
+export function mainData(bytes: Buffer): Buffer | undefined {
   let at = recordHeaderBytes;
   if (bytes[at] === dataOrigin) at += 3;
   const id = bytes[at];
