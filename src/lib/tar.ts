@@ -104,12 +104,13 @@ function inputOf(source: Bytes, where: string): Input {
     }
   };
   const take = async (bytes: number): Promise<Buffer> => {
-    const parts: Buffer[] = [];
-    for (let left = bytes; left > 0; left -= parts.at(-1)?.length ?? 0) {
+    const taken = Buffer.alloc(bytes);
+    for (let filled = 0; filled < bytes; ) {
       await fill();
-      parts.push(piece(left));
+      // Copied, as a source may lend each piece only until it is asked for the next.
+      filled += piece(bytes - filled).copy(taken, filled);
     }
-    return parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts);
+    return taken;
   };
   return {
     take,
