@@ -13,6 +13,7 @@ import type { RecoveryNews } from "./recovery-log.ts";
 import type { RecoveryPlan } from "./recovery-plan.ts";
 import { endRecovery } from "./recovery-prepare.ts";
 import { readControlData, recoveryStartSettings } from "./recovery-start.ts";
+import { askPaused, lastReplayedTime } from "./recovery-times.ts";
 
 /** Where the server of a recovery gets its WAL from. */
 export interface WalFeed {
@@ -92,10 +93,14 @@ async function recoverIn(folder: string, log: string, follower: LogFollower, run
   if (server === undefined) return { reached: await shutDownAt(run, await follower.read()) };
   try {
     const news = await follower.until(({ complete, paused }) => complete || paused, server.ended);
-    const reached = news.shutDown ? await shutDownAt(run, news) : reachedBy(run, news);
-    if (news.paused && !news.complete) return { reached, server };
+    if (news.shutDown) {
+      await server.stop();
+      return { reached: await shutDownAt(run, news) };
+    }
+    const reached = reachedBy(run, news);
+    if (news.paused && !news.complete) return { reached: await pausedAt(reached, server), server };
     await server.stop();
-    if (!news.shutDown) await endRecovery(dataDir, runAs);
+    await endRecovery(dataDir, runAs);
     return { reached };
   } catch (error) {
     await server.stop(signal.aborted ? "fast" : "immediate");
@@ -121,11 +126,19 @@ function reachedBy(run: RecoveryRun, news: RecoveryNews): Reached {
   };
 }
 
+/** One that waits at its target can be asked. Not cut short: who stops it now is to be told where it was. */
+async function pausedAt(reached: Reached, server: RunningServer): Promise<Reached> {
+  return { ...reached, ...(await askPaused(server)) };
+}
+
 /** A server that was shut down at its target says nothing of where it is: pg_control does. */
 async function shutDownAt(run: RecoveryRun, news: RecoveryNews): Promise<Reached> {
   assertReached(run, news);
   const controlData = await readControlData(run.programs, run.dataDir, run.runAs);
   const lsn = controlData.get("Minimum recovery ending location") ?? run.plan.backup.base.stopLsn;
-  const timeline = Number(controlData.get("Min recovery ending loc's timeline"));
-  return { lsn: formatLsn(parseLsn(lsn)), timeline: timeline || run.plan.backup.base.timeline };
+  const { base } = run.plan.backup;
+  const timeline = Number(controlData.get("Min recovery ending loc's timeline")) || base.timeline;
+  const [endLsn, { segmentBytes }] = [parseLsn(lsn), base];
+  const time = news.time ?? (await lastReplayedTime({ dataDir: run.dataDir, segmentBytes, timeline, endLsn, most: 4 }));
+  return { time, lsn: formatLsn(endLsn), timeline };
 }

@@ -1,9 +1,11 @@
 import { open } from "node:fs/promises";
+import { parseSegmentName } from "../lib/lsn.ts";
 import type { Report } from "../lib/report.ts";
 import type { Clock } from "../lib/time.ts";
 import { unlessAbsent } from "../store/file/errors.ts";
 import { noNews, type RecoveryNews, readLog } from "./recovery-log.ts";
 import type { RecoveryPlan } from "./recovery-plan.ts";
+import { lastReplayedTime } from "./recovery-times.ts";
 
 export interface LogFollower {
   /** All that the log tells up to now. */
@@ -16,15 +18,18 @@ export interface LogFollower {
 
 interface Followed {
   plan: Pick<RecoveryPlan, "instance" | "backup" | "walSegments">;
+  dataDir: string;
   clock: Clock;
   report: Report;
   signal: AbortSignal;
 }
 
 const pauseMs = 100;
+/** To know the time means to read a segment. */
+const timeEveryMs = 2000;
 
 /** Reads a server's log as it grows, and reports how far its recovery is. */
-export function followLog(path: string, { plan, clock, report, signal }: Followed): LogFollower {
+export function followLog(path: string, { plan, dataDir, clock, report, signal }: Followed): LogFollower {
   const task = `recover ${plan.instance}`;
   const { segmentBytes } = plan.backup.base;
   const startedMs = clock.monotonicMs();
@@ -42,11 +47,11 @@ export function followLog(path: string, { plan, clock, report, signal }: Followe
     return reading;
   };
   const bytes = () => Math.min(news.segments, plan.walSegments) * segmentBytes;
+  const time = timeReached(dataDir, segmentBytes, clock);
   const progress = async () => {
     while (!stopping.signal.aborted) {
       await read();
-      const { lsn, segment } = news;
-      const phase = lsn === undefined ? segment : `at ${lsn}`;
+      const phase = phaseOf(news, plan.walSegments, await time(news));
       report({ type: "progress", task, bytes: bytes(), totalBytes: plan.walSegments * segmentBytes, phase });
       await clock.delay(pauseMs, stopping.signal).catch(() => undefined);
     }
@@ -71,6 +76,28 @@ export function followLog(path: string, { plan, clock, report, signal }: Followe
       const summary = `${news.segments} segments, replayed to ${news.redoDone ?? news.lsn ?? "their end"}`;
       report({ type: "done", task, bytes: bytes(), seconds, summary });
     },
+  };
+}
+
+/** `at 0/5000000, 2026-11-21T12:00:00Z, segment 12 of 40`. */
+function phaseOf({ lsn, segment, segments }: RecoveryNews, of: number, time: string | undefined): string | undefined {
+  const at = lsn ?? segment;
+  if (at === undefined) return undefined;
+  const count = segments === 0 ? [] : [`segment ${segments} of ${Math.max(segments, of)}`];
+  return [`at ${at}`, ...(time === undefined ? [] : [time]), ...count].join(", ");
+}
+
+/** The moment of the last transaction before the segment that is replayed now; looked up now and then. */
+function timeReached(dataDir: string, segmentBytes: number, clock: Clock) {
+  let known: string | undefined;
+  let lookedMs = clock.monotonicMs();
+  return async ({ segment }: RecoveryNews): Promise<string | undefined> => {
+    const place = segment === undefined ? undefined : parseSegmentName(segment, segmentBytes);
+    if (place === undefined || clock.monotonicMs() - lookedMs < timeEveryMs) return known;
+    const { timeline, startLsn: endLsn } = place;
+    known = (await lastReplayedTime({ dataDir, segmentBytes, timeline, endLsn, most: 1 })) ?? known;
+    lookedMs = clock.monotonicMs();
+    return known;
   };
 }
 

@@ -29,6 +29,8 @@ const patterns: readonly [RegExp, (news: RecoveryNews, found: string) => Partial
   [/restored log file "([0-9A-F]{24})" from archive/, (news, segment) => ({ segment, segments: news.segments + 1 })],
   [/redo (?:starts at|in progress,.* current LSN:) ([0-9A-F]+\/[0-9A-F]+)/, (_, lsn) => ({ lsn })],
   [/LOG: {2}(recovery stopping .*)/, (_, stopped) => ({ stopped })],
+  // The one that it stopped after is in it; the one that it stopped before is not.
+  [/LOG: {2}recovery stopping after (?:commit|abort) of .*, time (.*)/, (_, time) => ({ time: inUtc(time) })],
   [/LOG: {2}(pausing at the end of recovery)/, () => ({ paused: true })],
   [/LOG: {2}(shutdown at recovery target)/, () => ({ shutDown: true })],
   [/redo done at ([0-9A-F]+\/[0-9A-F]+)/, (_, lsn) => ({ redoDone: lsn, lsn })],

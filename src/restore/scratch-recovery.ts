@@ -11,7 +11,6 @@ import { scratchServerFolder } from "../postgres/scratch-server.ts";
 import { type RunningServer, startServer } from "../postgres/server.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
 import { unlessAbsent } from "../store/file/errors.ts";
-import { fetchWal } from "../wal/fetch.ts";
 import { type Prefetcher, prefetcher } from "../wal/prefetch.ts";
 import { spoolRestoreCommand } from "../wal/prefetch-command.ts";
 import { restoreClusterFiles } from "./cluster.ts";
@@ -19,6 +18,7 @@ import type { NeededFiles } from "./database-files.ts";
 import { missedRelations } from "./invalid-pages.ts";
 import type { Reached } from "./recover.ts";
 import { assertReached, recoveryError } from "./recovery-end.ts";
+import { fetchForPlan } from "./recovery-feed.ts";
 import { followLog, type LogFollower } from "./recovery-follow.ts";
 import type { RecoveryPlan } from "./recovery-plan.ts";
 import { installedLibraries, writeScratchConfiguration } from "./scratch-settings.ts";
@@ -145,11 +145,8 @@ async function startFeed(
   { wal }: Places,
   runAs: RunAs | undefined,
 ): Promise<Prefetcher> {
-  const { lineage } = plan;
   return prefetcher({
-    // Without a lineage the backup has brought all WAL that there is.
-    fetch: async (name, ending) =>
-      lineage === undefined ? undefined : fetchWal(repository, lineage, name, { clock, signal: ending }),
+    fetch: (name, ending) => fetchForPlan({ repository, plan }, name, ending),
     ...{ folder: wal, path: plan.wal, segmentBytes: plan.backup.base.segmentBytes, parallel: 4, ahead: 8 },
     ...{ owner: runAs, clock, report, signal },
   });

@@ -76,7 +76,8 @@ test("--action pause leaves a server to look at, until it is told to stop", asyn
   stop("SIGINT");
   const { stdout, stderr } = await restoring;
   expect(names).toBe("AB");
-  expect(JSON.parse(stdout), stderr).toMatchObject({ recovery: "done", action: "pause" });
+  const reached = { time: b.committedAt, timeline: 1, lsn: expect.stringMatching(/^0\//) };
+  expect(JSON.parse(stdout), stderr).toMatchObject({ recovery: "done", action: "pause", reached });
   expect(await readdir(place.dataDir)).not.toContain("postmaster.pid");
 });
 
@@ -102,10 +103,11 @@ test("--action shutdown stops at the target, and recovery can go on from there",
   await using place = await newPlace();
   const space = join(dirname(place.dataDir), "moved");
   const where = ["restore", "--data-dir", place.dataDir, "--tablespace", `other=${space}`];
-  const { reached } = await pitr.pgkit.json<{ reached: { lsn: string } }>([
+  const { reached } = await pitr.pgkit.json<{ reached: { lsn: string; time?: string } }>([
     ...[...where, "--to-lsn", b.lsn, "--action", "shutdown", "--start"],
   ]);
   expect(lsnOf(reached.lsn)).toBeGreaterThanOrEqual(lsnOf(b.lsn));
+  expect(reached.time).toBe(b.committedAt);
   expect(await readdir(place.dataDir)).toContain("recovery.signal");
   expect(await readFile(join(place.dataDir, "postgresql.auto.conf"), "utf8")).toContain("recovery_target_lsn");
 });
