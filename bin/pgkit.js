@@ -20,7 +20,7 @@ if (Number.parseInt(process.versions.node, 10) < 24) {
   // pgkit moves bytes and computes little: a small heap held 3.5 GB to S3 at 168 instead of 217 MB, in no more time.
   setFlagsFromString("--optimize-for-size");
   // With it V8 lets its heap grow by a tenth until it marks it all again, and counts buffers: every few MB that went through
-  // cost a mark, half of all CPU of a base backup. So it may grow to four times, of the 12 MB that are left after a mark.
+  // cost a mark, a third of pgkit's CPU in a base backup. So it may grow to four times, of the 12 MB that are left after a mark.
   setFlagsFromString("--heap-growing-percent=300");
   nodeModule.enableCompileCache();
   const { main } = await import("../dist/pgkit.js");
