@@ -1,5 +1,5 @@
 import { chmod, chown, lstat, mkdir, open, readdir, readFile, readlink, rename, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { PgkitError } from "../lib/errors.ts";
 import type { RunAs } from "../postgres/run-as.ts";
 import type { Manifest } from "../repo/manifest.ts";
@@ -117,7 +117,7 @@ async function isEmpty(dir: string, what: string): Promise<boolean> {
 export async function takePlaces(places: Places, backup: Manifest, runAs: RunAs | undefined): Promise<void> {
   const { dataDir, tablespaces } = places;
   for (const dir of [dataDir, ...tablespaces.map(({ to }) => to)]) {
-    await mkdir(dir, { recursive: true, mode: 0o700 });
+    await makePlace(dir);
     await chmod(dir, 0o700);
     if (runAs !== undefined) await chown(dir, runAs.uid, runAs.gid);
   }
@@ -127,6 +127,16 @@ export async function takePlaces(places: Places, backup: Manifest, runAs: RunAs 
   await syncFolder(dataDir);
   await unlessAbsent(rename(join(dataDir, controlPath), join(dataDir, formerControlPath)));
   await unlessAbsent(syncFolder(join(dataDir, "global")));
+}
+
+/**
+ * Makes it with those above it, through which the server's user must pass. Node's own way would say of a read-only file
+ * system that the directory is not there.
+ */
+async function makePlace(dir: string, mode = 0o700): Promise<void> {
+  if ((await unlessAbsent(stat(dir))) !== undefined) return;
+  await makePlace(dirname(dir), 0o755);
+  await mkdir(dir, { mode });
 }
 
 /** Makes the names in a directory durable. */
