@@ -90,7 +90,7 @@ async function launch(options: StartServerOptions): Promise<RunningServer> {
   const ended = child.then(async (result) => {
     const log = await endOf(logFile);
     await rm(socketDir, { recursive: true, force: true });
-    return log || result.message || "";
+    return log || wordless(options, logFile, result) || "";
   });
   const { pid } = child;
   if (pid === undefined) throw notStarted(options.dataDir, await ended);
@@ -106,6 +106,16 @@ async function launch(options: StartServerOptions): Promise<RunningServer> {
       await ended;
     },
   };
+}
+
+/** It ended before it could say why: the shell's 2 is that its log could not be opened. */
+function wordless(
+  { runAs }: StartServerOptions,
+  logFile: string,
+  result: { exitCode?: number | undefined; message?: string | undefined },
+) {
+  if (runAs === undefined || result.exitCode !== 2) return result.message;
+  return `the user of id ${runAs.uid}, who is to run it, cannot write ${logFile}: let TMPDIR name a folder that this user may pass through`;
 }
 
 /** The folder's own name and the socket's in it take 40 of the 107 bytes that a socket's path may have. */

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chown, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -70,6 +70,25 @@ describe("a server on a data directory", () => {
         code: "tool-failed",
         message: expect.stringContaining('could not access file "no_such_library"'),
       });
+    });
+  });
+
+  it("says which user lacks the way when its log cannot be written", async () => {
+    await using cluster = await startCluster();
+    await cluster.stop();
+    const closed = await mkdtemp(join(folder, "closed-"));
+    await chmod(closed, 0o700);
+    const start = startServer({
+      binDir,
+      dataDir: cluster.dataDir,
+      runAs,
+      log: join(closed, "log"),
+      readyWithinMs: 5_000,
+    });
+    if (runAs === undefined) return void (await (await start).stop());
+    await expect(start).rejects.toMatchObject({
+      code: "tool-failed",
+      message: expect.stringContaining(`the user of id ${runAs.uid}, who is to run it, cannot write ${closed}`),
     });
   });
 
