@@ -11,6 +11,10 @@ set -euo pipefail
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$project"
 results=$(mktemp -d)
+# Whoever faces a server's major must hold for a newer one too.
+newer=(test/postgres test/backup test/wal test/restore test/stories)
+newer+=(test/prove/check-server test/prove/check-instance test/prove/check-archiving test/prove/verify-base)
+newer+=(test/faults/base-kill test/faults/base-sweep)
 ran=()
 
 main() {
@@ -24,8 +28,7 @@ main() {
   node scripts/build.ts >&2
   start_keeper
   run host vitest run "$@"
-  # Whoever faces a server's major must hold for a newer one too.
-  [ $# -gt 0 ] || PGKIT_TEST_MAJOR=17 run root scripts/in-root.sh vitest run test/postgres test/backup test/restore test/stories test/prove/check-server test/prove/check-instance
+  [ $# -gt 0 ] || PGKIT_TEST_MAJOR=17 run root scripts/in-root.sh vitest run "${newer[@]}"
   stop_keeper
   node scripts/test-summary.ts "${ran[@]}"
 }
