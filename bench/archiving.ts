@@ -30,6 +30,8 @@ export async function archiving(placeIn: (folder: string) => Place): Promise<Row
       await contestant(server, place, "pgkit", ourselves, ["backup", "base", "--quiet"]),
     ];
     await archiveBy(server, "");
+    // What was archived while the other took its base backup is wanted by both.
+    await makeReady(server, await notes(server, ".done"));
     const segments = await write(server, wantedSegments);
     const pushed = await push(server, place, both, segments);
     return [pushed, ...(await recoveries(server, place, both))];
@@ -38,7 +40,7 @@ export async function archiving(placeIn: (folder: string) => Place): Promise<Row
   }
 }
 
-/** Nothing is removed from pg_wal, no checkpoint is taken while segments are written. */
+/** Nothing is removed from pg_wal, and checkpoints come when they are asked for. */
 const keepingAll = {
   ...{ archive_mode: "on", wal_keep_size: "16GB", max_wal_size: "32GB", checkpoint_timeout: "1d" },
   ...{ synchronous_commit: "off", autovacuum: "off" },
@@ -63,6 +65,8 @@ async function write(server: BenchServer, count: number): Promise<string[]> {
   console.error(`writing ${count} segments`);
   while ((await notes(server, ".ready")).length < count) {
     await server.program("pgbench", ["-n", "-c4", "-j2", "-T2"]);
+    // The pages come whole into the WAL again, as on a server that has been running for longer.
+    await server.sql("CHECKPOINT");
   }
   await server.sql("SELECT pg_switch_wal()");
   return await notes(server, ".ready");
@@ -162,6 +166,8 @@ async function recover({ binDir, runAs }: BenchServer, { restoreCommand, word }:
   const { value: seconds, peakBytes } = await watched(["pgkit.js", word], async () => {
     const started = performance.now();
     const server = await startServer({ binDir, dataDir, runAs, settings, tcp: true, readyWithinMs: 600_000 });
+    // A server that recovers calls itself a standby there until it is open.
+    while (!/^ready\s*$/m.test(await readFile(join(dataDir, "postmaster.pid"), "utf8"))) await delay(20);
     const seconds = (performance.now() - started) / 1000;
     await server.stop("immediate");
     return seconds;
