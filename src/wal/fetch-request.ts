@@ -4,7 +4,8 @@ import { type Lsn, parseSegmentName, segmentName, walFileKind } from "../lib/lsn
 import type { Clock } from "../lib/time.ts";
 import { findWal } from "../repo/wal.ts";
 import { errorCode, unlessAbsent } from "../store/file/errors.ts";
-import { fetchFrom, type Source } from "./fetch.ts";
+import { type FetchOptions, fetchFrom, type Source } from "./fetch.ts";
+import { hasOwnSegment } from "./own-segment.ts";
 import { draftOf, publishFile } from "./prefetch-file.ts";
 import type { Spool } from "./spool.ts";
 import { workerLives } from "./worker-claim.ts";
@@ -25,9 +26,10 @@ const pollMs = 20;
  * worker is about to have is waited for; after one that it had not, it goes on from there.
  */
 export async function fetchRequested(request: FetchRequest, name: string, path: string): Promise<"found" | "absent"> {
-  const { sources, clock, signal } = request;
+  const { sources, spool, clock, signal } = request;
   if (await takeFetched(request, name, path)) return "found";
-  const content = await fetchFrom(sources, name, { clock, signal });
+  const hasOwn: FetchOptions["hasOwn"] = (segment, lineage) => hasOwnSegment(spool.dataDir, segment, lineage);
+  const content = await fetchFrom(sources, name, { clock, hasOwn, signal });
   if (content === undefined) return "absent";
   // PostgreSQL syncs what it keeps of it, after it has given it its name.
   await publishFile(path, content, { sync: false });

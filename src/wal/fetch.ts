@@ -22,6 +22,8 @@ export interface FetchOptions extends SignalOption {
   clock?: Clock | undefined;
   /** Gives no segment out of a partial one, and does not look whether an absent one is a gap. */
   wholeOnly?: boolean | undefined;
+  /** Whether recovery has a segment without us; one that is absent is no gap then. */
+  hasOwn?: ((name: string, lineage: LineageFacts) => Promise<boolean>) | undefined;
 }
 
 /** How long a segment may come later than one behind it, as several are stored at once. */
@@ -51,7 +53,7 @@ export async function fetchWal(
 export async function fetchFrom(
   sources: readonly Source[],
   name: string,
-  { clock = systemClock, wholeOnly = false, signal }: FetchOptions = {},
+  { clock = systemClock, wholeOnly = false, hasOwn, signal }: FetchOptions = {},
 ): Promise<Buffer | undefined> {
   const deadlineMs = clock.monotonicMs() + overtakingMs;
   for (;;) {
@@ -59,6 +61,8 @@ export async function fetchFrom(
     if (content !== undefined || wholeOnly || walFileKind(name) !== "segment") return content;
     const later = await laterSegment(opened, name, { signal });
     if (later === undefined) return await fromPartial(opened, name, { signal });
+    const [first] = opened;
+    if (first !== undefined && (await hasOwn?.(name, first.lineage)) === true) return undefined;
     const recent = Math.abs(clock.now().getTime() - later.file.storedAt.getTime()) < recentMs;
     if (!recent || clock.monotonicMs() > deadlineMs) throw gap(name, later);
     await clock.delay(500, signal);

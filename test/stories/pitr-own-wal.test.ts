@@ -1,7 +1,15 @@
+import { execFile } from "node:child_process";
+import { chmod, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { promisify } from "node:util";
 import { expect, test } from "vitest";
+import { parseLsn, parseSegmentName, walFileKind } from "../../src/lib/lsn.ts";
+import { startServer } from "../../src/postgres/server.ts";
+import { hasOwnSegment } from "../../src/wal/own-segment.ts";
+import { readSegmentHeader } from "../../src/wal/segment.ts";
 import { startStandby } from "../backup/base-support.ts";
 import { pgkitFor } from "../support/pgkit.ts";
-import { restoreAndOpen, restoreRefused, startPitr } from "./pitr-support.ts";
+import { newPlace, openedNames, type Pitr, restoreAndOpen, restoreRefused, startPitr } from "./pitr-support.ts";
 
 test("a backup with its WAL inside needs no archive, and goes on with one that begins behind it", async () => {
   await using pitr = await startPitr();
@@ -28,3 +36,60 @@ test("a backup of a standby becomes a server of its own at the target", async ()
   const { names, leftovers } = await restoreAndOpen({ ...pitr, pgkit }, "--immediate");
   expect([names, leftovers]).toEqual(["A", []]);
 }, 120_000);
+
+test("a later server recovers from it by pgkit wal fetch, though the archive begins behind the backup", async () => {
+  await using pitr = await startPitr();
+  const { cluster, pgkit } = pitr;
+  await pitr.write("A");
+  await pgkit.json(["backup", "base", "--with-wal"]);
+  const b = await pitr.write("B");
+  await pitr.write("C");
+  await pitr.storeAll();
+  await dropSegmentsOfBackup(pitr);
+  await using place = await newPlace();
+  const command = await serverCommand(pitr, dirname(place.dataDir));
+  const yaml = `${pgkit.yaml}    archive: { command: ${JSON.stringify(command)} }\n`;
+  const args = ["restore", "--data-dir", place.dataDir, "--to-time", b.after];
+  await pgkit.json(args, { files: { "pgkit.yaml": yaml } });
+  await expectOnlyWholeSegments(place.dataDir);
+  const { binDir, runAs } = cluster;
+  const server = await startServer({ binDir, dataDir: place.dataDir, runAs, readyWithinMs: 120_000 });
+  await server.stop();
+  expect(await openedNames(cluster, place.dataDir)).toBe("AB");
+}, 120_000);
+
+/** A segment that ended earlier would end recovery short. */
+async function expectOnlyWholeSegments(dataDir: string): Promise<void> {
+  const [name = ""] = (await readdir(join(dataDir, "pg_wal"))).filter((each) => walFileKind(each) === "segment");
+  const path = join(dataDir, "pg_wal", name);
+  const whole = await readFile(path);
+  const { systemId, segmentBytes } = readSegmentHeader(whole);
+  const has = () => hasOwnSegment(dataDir, name, { systemId, segmentBytes });
+  expect(await has()).toBe(true);
+  await writeFile(path, Buffer.concat([whole.subarray(0, 100)], whole.length));
+  expect(await has()).toBe(false);
+  await writeFile(path, whole);
+}
+
+/** As if archiving had begun after the backup. */
+async function dropSegmentsOfBackup({ pgkit }: Pitr): Promise<void> {
+  const { backups } = await pgkit.json<{ backups: { wal: { startLsn: string; stopLsn: string } }[] }>(["list"]);
+  const { startLsn = "", stopLsn = "" } = backups[0]?.wal ?? {};
+  const wal = join(pgkit.repository, "wal");
+  const inside = (name: string) => {
+    const place = parseSegmentName(basename(name).slice(0, 24), 16 * 1024 * 1024);
+    return place !== undefined && place.startLsn < parseLsn(stopLsn);
+  };
+  const dropped = (await readdir(wal, { recursive: true })).filter(inside);
+  expect(dropped.length, startLsn).toBeGreaterThan(0);
+  for (const name of dropped) await rm(join(wal, name));
+}
+
+/** What the server of the tests runs pgkit by. */
+async function serverCommand({ pgkit }: Pitr, folder: string): Promise<string> {
+  const config = join(folder, "pgkit.yaml");
+  await writeFile(config, pgkit.yaml);
+  await chmod(config, 0o644);
+  await promisify(execFile)("chmod", ["-R", "a+rX", pgkit.repository]);
+  return `${process.execPath} ${join(import.meta.dirname, "..", "support", "pgkit-process.ts")} --config ${config}`;
+}
