@@ -18,7 +18,9 @@ export function moment(seconds: number): string {
 
 export function base(
   id: string,
-  facts: { timeline?: number; start: number; stop: number; stoppedAt: number } & Partial<Omit<BaseManifest["base"], "stoppedAt">>,
+  facts: { timeline?: number; start: number; stop: number; stoppedAt: number } & Partial<
+    Omit<BaseManifest["base"], "stoppedAt">
+  >,
   rest: Partial<BaseManifest> = {},
 ): BaseManifest {
   const { timeline = 1, start, stop, stoppedAt, ...more } = facts;

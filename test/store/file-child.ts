@@ -2,10 +2,10 @@ import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Readable } from "node:stream";
 import { isPgkitError } from "../../src/lib/errors.ts";
+import { thisOwner } from "../../src/lib/owner.ts";
 import { systemClock } from "../../src/lib/time.ts";
 import { readAll } from "../../src/store/body.ts";
 import { withClaim } from "../../src/store/file/claim.ts";
-import { thisOwner } from "../../src/lib/owner.ts";
 import { fileStore } from "../../src/store/file.ts";
 
 // What file.test.ts runs as processes of their own: node file-child.ts ROLE FOLDER [ARGUMENT]

@@ -6,9 +6,9 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { thisOwner } from "../../src/lib/owner.ts";
 import { readAll } from "../../src/store/body.ts";
 import { fileError } from "../../src/store/file/errors.ts";
-import { thisOwner } from "../../src/lib/owner.ts";
 import { fileStore } from "../../src/store/file.ts";
 import { all, failsWith } from "./outcome.ts";
 
