@@ -7,7 +7,8 @@ import { type RunAs, unprivilegedUser } from "../src/postgres/run-as.ts";
 import { type StartServerOptions, startServer } from "../src/postgres/server.ts";
 import { type Command, type Ran, type Sample, time } from "./measure.ts";
 
-export const pgkitProgram = join(import.meta.dirname, "../bin/pgkit.js");
+/** Another build can be measured: one process each time, with the same arguments. */
+export const pgkitProgram = process.env.PGKIT_BENCH_PROGRAM ?? join(import.meta.dirname, "../bin/pgkit.js");
 
 export interface BenchServer {
   version: string;
