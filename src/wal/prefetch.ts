@@ -38,7 +38,7 @@ export interface Prefetcher {
 }
 
 const [pollMs, beatMs] = [20, 500];
-const budgetBytes = 64 * 1024 * 1024;
+const budgetBytes = 48 * 1024 * 1024;
 
 /**
  * Feeds the `spoolRestoreCommand` of a recovery: keeps the next segments ready in the folder, each there only when it is

@@ -14,7 +14,7 @@ export interface PushWorkerOptions extends ArchiveOf, Omit<Pushing, "rests"> {
 }
 
 /** Files under way hold at most so many bytes, or are one. */
-const budgetBytes = 64 * 1024 * 1024;
+const budgetBytes = 32 * 1024 * 1024;
 const [busyPollMs, idlePollMs, calmAfterMs] = [50, 500, 5_000];
 
 /**
