@@ -120,7 +120,9 @@ describe.each(["folder", "S3, encrypted"])("archiving to a %s", (where) => {
     const names = await expectStored(archiving);
     expect(names.length).toBeGreaterThan(12);
     // One after the other: nothing was acknowledged and left out.
-    const numbers = names.map((name) => Number.parseInt(name.slice(16), 16));
+    const numbers = names.map(
+      (name) => Number.parseInt(name.slice(8, 16), 16) * 256 + Number.parseInt(name.slice(16), 16),
+    );
     expect(numbers.at(-1)).toBe((numbers[0] ?? 0) + numbers.length - 1);
   }, 180_000);
 });
