@@ -1,4 +1,5 @@
 import { PgkitError } from "../lib/errors.ts";
+import { parseLsn } from "../lib/lsn.ts";
 import { listBackups } from "../repo/backups.ts";
 import { readSmallFile } from "../repo/files.ts";
 import type { Manifest } from "../repo/manifest.ts";
@@ -50,7 +51,7 @@ export async function findParent(
   return { id: parent.id, manifest: await readServerManifest(target, parent) };
 }
 
-/** Oldest first; those whose chain of parents is there to its full backup. */
+/** In the order of their WAL, oldest first: two may have started in one second; those whose chain of parents is there to its full backup. */
 async function wholeBackups({ repository, signal }: Target, instance: string, systemId: string): Promise<Manifest[]> {
   const { backups } = await listBackups(repository, { instance, signal });
   const bases = new Map(
@@ -61,7 +62,12 @@ async function wholeBackups({ repository, signal }: Target, instance: string, sy
     const found = bases.get(parent);
     return found !== undefined && isWhole(found);
   };
-  return [...bases.values()].filter(isWhole);
+  const whole = [...bases.values()].filter(isWhole);
+  return whole.toSorted((a, b) => Number(startOf(a) - startOf(b)));
+}
+
+function startOf({ base }: Manifest): bigint {
+  return base === undefined ? 0n : parseLsn(base.startLsn);
 }
 
 async function readServerManifest({ repository, signal }: Target, parent: Manifest): Promise<Uint8Array> {

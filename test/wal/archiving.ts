@@ -104,10 +104,19 @@ export async function startArchiving({ repository, settings = {} }: ArchivingOpt
     ready: () => status(".ready"),
     [Symbol.asyncDispose]: async () => {
       await cluster[Symbol.asyncDispose]();
-      for (const pid of await workersOf(cluster.dataDir)) process.kill(pid, "SIGKILL");
+      for (const pid of await workersOf(cluster.dataDir)) killIfThere(pid);
       await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** A worker may end by itself at this very moment: its server is gone. */
+function killIfThere(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "ESRCH")) throw error;
+  }
 }
 
 /** The background workers that run in this data directory, without the shells above them. */
