@@ -21,14 +21,14 @@ const mayImport: Record<string, readonly string[]> = {
   repo: ["lib", "store"],
   postgres: ["lib"],
   kube: ["lib"],
-  switch: ["lib", "kube"],
+  switch: ["lib", "kube", "postgres"],
   "schedule.ts": ["lib"],
   backup: ["lib", "store", "repo", "postgres"],
   wal: ["lib", "store", "repo", "postgres"],
   restore: ["lib", "store", "repo", "postgres", "backup", "wal"],
   advise: ["lib", "postgres"],
   prove: ["lib", "store", "repo", "postgres", "schedule.ts", "backup", "wal", "restore"],
-  move: ["lib", "store", "repo", "postgres", "backup", "wal", "restore", "kube", "switch"],
+  move: ["lib", "store", "repo", "postgres", "backup", "wal", "restore", "prove", "kube", "switch"],
   demo: ["lib", "store", "repo", "postgres", "backup", "wal", "restore", "prove"],
   observe: ["lib", "store", "repo", "postgres", "backup", "wal", "restore", "prove", "schedule.ts"],
   cli: [
@@ -46,14 +46,15 @@ const importers: Record<string, readonly string[]> = {
   "cron-parser": ["schedule.ts"],
   pg: ["postgres"],
   // Wherever a process is started; passwords then travel as postgres/tools.ts does it.
-  execa: ["postgres", "restore", "wal"],
+  execa: ["postgres", "restore", "wal", "switch"],
+  "@kubernetes/client-node": ["kube"],
   commander: ["cli"],
   "cli-progress": ["cli"],
   "@clack/prompts": ["cli"],
   yaml: ["cli"],
   valibot: ["cli", "repo"],
   "age-encryption": ["repo"],
-  "p-limit": ["lib", "store", "repo", "postgres", "backup", "restore", "wal"],
+  "p-limit": ["lib", "store", "repo", "postgres", "backup", "restore", "wal", "move", "kube"],
 };
 
 /** What depends on the process around, and the files that may ask for it. */

@@ -44,6 +44,16 @@ export const errorCodes = {
   "slot-lost": { exit: 40, doc: "the server has removed WAL that the streamer had not stored yet" },
   "page-corrupt": { exit: 40, doc: "the server found pages with wrong checksums while it sent a base backup" },
   "server-settings": { exit: 2, doc: "a setting of the server does not allow this" },
+  "move-refused": { exit: 2, doc: "the move would lose or break something; said before anything was changed" },
+  "move-missing": { exit: 10, doc: "no move of this database is under way" },
+  "move-stopped": { exit: 50, doc: "a move stopped and can be resumed or rolled back" },
+  "switch-conflict": { exit: 50, doc: "what points an application at its database was changed by somebody else" },
+  "proof-failed": { exit: 40, doc: "source and target of a move differ" },
+  "kube-denied": { exit: 12, doc: "Kubernetes refused the token or the right; the missing rule is named" },
+  "kube-unreachable": { exit: 13, doc: "the Kubernetes API does not answer" },
+  "kube-conflict": { exit: 13, doc: "the object was changed by somebody else meanwhile" },
+  "kube-missing": { exit: 10, doc: "there is no such object in Kubernetes" },
+  "kube-failed": { exit: 13, doc: "the Kubernetes API answered with an error, or a workload did not become ready" },
   cancelled: { exit: 130, doc: "stopped by a signal" },
 } as const;
 
