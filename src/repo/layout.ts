@@ -102,6 +102,30 @@ export function keepIdentity(key: string): { instance: string; id: string } | un
   return instance === undefined || id === undefined ? undefined : { instance, id };
 }
 
+export const movePrefix = "moves/";
+
+/** The moves of databases that such a slug stands for; their records hold the exact name. */
+export function movesOf(instance: string, database: string): string {
+  return `${movePrefix}${instance}/${slugOf(database)}/`;
+}
+
+/** The journal and the proof of one move, below the instance that it began on. */
+export function moveFolder(instance: string, database: string, id: string): string {
+  return `${movesOf(instance, database)}${id}/`;
+}
+
+/** The nth record (from 1) of a move's journal. */
+export function moveRecordKey(folder: string, number: number): string {
+  return `${folder}${String(number).padStart(6, "0")}.json`;
+}
+
+/** The folder of the move and the number of the record that a key of `moveRecordKey` has, `undefined` for any other key. */
+export function moveRecordOf(key: string): { folder: string; id: string; number: number } | undefined {
+  const [, folder, id, digits] = /^(moves\/[^/]+\/[^/]+\/([^/]+)\/)(\d{6})\.json$/.exec(key) ?? [];
+  if (folder === undefined || id === undefined || digits === undefined) return undefined;
+  return { folder, id, number: Number(digits) };
+}
+
 export const leasePrefix = "leases/";
 
 /** The terms of a lease, one object each; the highest counts. */
