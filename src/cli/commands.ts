@@ -7,7 +7,13 @@ import { demoCommand } from "./commands/demo.ts";
 import { keepCommand } from "./commands/keep.ts";
 import { listCommand } from "./commands/list.ts";
 import { moveCommand } from "./commands/move.ts";
-import { moveFinishCommand, moveResumeCommand, moveRollbackCommand, moveStatusCommand } from "./commands/move-go-on.ts";
+import {
+  moveFinishCommand,
+  moveResumeCommand,
+  moveRollbackCommand,
+  moveStatusCommand,
+  moveUnblockCommand,
+} from "./commands/move-go-on.ts";
 import { pitrDisableCommand } from "./commands/pitr-disable.ts";
 import { pitrEnableCommand } from "./commands/pitr-enable.ts";
 import { pitrStatusCommand } from "./commands/pitr-status.ts";
@@ -40,6 +46,7 @@ export const commands: readonly Command[] = [
   moveResumeCommand,
   moveRollbackCommand,
   moveFinishCommand,
+  moveUnblockCommand,
   scheduleCommand,
   walPushCommand,
   walFetchCommand,

@@ -1,6 +1,7 @@
 import { PgkitError } from "../lib/errors.ts";
 import type { MoveWorld } from "../move/context.ts";
-import type { FoundMove, Runner } from "../move/journal.ts";
+import type { FoundMove } from "../move/journal.ts";
+import type { MoveRun } from "../move/move.ts";
 import type { MoveFacts, MoveOptions, MoveServer } from "../move/step.ts";
 import type { Connection } from "../postgres/connection.ts";
 import type { Switcher } from "../switch/switcher.ts";
@@ -106,9 +107,12 @@ async function switchersOf(
   return openSwitchers(config, { ...gitops, clock, report, env, vault });
 }
 
-export function runnerOf(context: CommandContext): Runner {
+/** What a run of a move needs besides its journal. */
+export function moveRun(context: CommandContext, world: MoveWorld, database: string): MoveRun {
   const { who, from } = auditActor(context);
-  return { who, ...from };
+  const runner = { who, ...from };
+  const unblockWords = [...context.self, "move", "unblock", database, "--quiet", ...context.places];
+  return { world, runner, unblockWords, signal: context.signal };
 }
 
 const usualMaxBlockMs = 10_000;

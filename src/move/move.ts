@@ -4,6 +4,7 @@ import { serverFacts } from "../postgres/server-facts.ts";
 import { withSession } from "../postgres/session.ts";
 import { type MoveWorld, moveContext } from "./context.ts";
 import { exclusively } from "./exclusive.ts";
+import { startGuard } from "./guard.ts";
 import {
   beginJournal,
   type FoundMove,
@@ -13,7 +14,7 @@ import {
   type Runner,
   takeUpJournal,
 } from "./journal.ts";
-import { goBack, goForward, type Saga, type SagaStep } from "./saga.ts";
+import { endBlock, goBack, goForward, type Saga, type SagaStep } from "./saga.ts";
 import { sessionPool } from "./sessions.ts";
 import type { MoveContext, MoveFacts, MoveOptions, MoveServer } from "./step.ts";
 import { finishSteps, stepsOf } from "./steps.ts";
@@ -30,6 +31,8 @@ export interface MoveRun {
   readonly world: MoveWorld;
   readonly runner: Runner;
   readonly signal: AbortSignal;
+  /** The words that run `pgkit move unblock` for this move. */
+  readonly unblockWords: readonly string[];
   /** In place of what the move began with. */
   readonly maxBlockMs?: number | undefined;
 }
@@ -80,6 +83,22 @@ export async function rollBackMove(found: FoundMove, run: MoveRun): Promise<Jour
   });
 }
 
+/**
+ * After a run that was killed while it blocked the application: lets it in again, where it is pointed at, and does nothing
+ * else. A move that was killed starts this by itself.
+ */
+export async function unblockMove(found: FoundMove, run: MoveRun): Promise<Journal> {
+  assertNotOver(found);
+  return takeUp(found, run, "unblock", async (journal, signal) => {
+    await throughSteps(journal, { ...run, signal }, endBlock);
+    if (journal.state === "moving") {
+      const message = "the run before was killed; the application was let in again";
+      await journal.append({ type: "state", state: "stopped", message });
+    }
+    return journal;
+  });
+}
+
 /** Completes a move: a last backup, what is left of the proof, and then the old database is dropped. No way back from here. */
 export async function finishMove(found: FoundMove, run: MoveRun): Promise<Journal> {
   assertNotOver(found);
@@ -126,7 +145,7 @@ async function takeUp(
 
 async function throughSteps(
   journal: Journal,
-  { world, signal, maxBlockMs = journal.facts.options.maxBlockMs }: MoveRun,
+  { world, signal, unblockWords, maxBlockMs = journal.facts.options.maxBlockMs }: MoveRun,
   go: (saga: Saga<MoveContext>) => Promise<void>,
   steps: readonly SagaStep<MoveContext>[] = stepsOf(journal.facts),
 ): Promise<void> {
@@ -138,6 +157,7 @@ async function throughSteps(
       opens: "unblock",
       decides: "switch",
       maxBlockMs,
+      startGuard: () => startGuard(unblockWords, world.report),
       clock: world.clock,
       report: world.report,
     });

@@ -3,7 +3,7 @@ import type { FoundMove, Journal } from "../../move/journal.ts";
 import type { MoveRun } from "../../move/move.ts";
 import { auditActor } from "../actor.ts";
 import type { Command, CommandArguments, CommandContext } from "../command.ts";
-import { findMoveOf, runnerOf, worldOf } from "../move.ts";
+import { findMoveOf, moveRun, worldOf } from "../move.ts";
 import { concludeMove } from "../move-outcome.ts";
 
 const database = { name: "DB", required: true, doc: "the application or its database" } as const;
@@ -42,6 +42,18 @@ export const moveRollbackCommand: Command = {
   run: async (context, args) => {
     const { rollBackMove } = await import("../../move/move.ts");
     return goOn(context, args, "rollback", rollBackMove);
+  },
+};
+
+export const moveUnblockCommand: Command = {
+  name: "move unblock",
+  summary: "Let the application in again after a run that was killed; one that is killed starts this itself",
+  arguments: [database],
+  options: [],
+  examples: [{ line: "pgkit move unblock litellm", does: "opens its database where the application is pointed at" }],
+  run: async (context, args) => {
+    const { unblockMove } = await import("../../move/move.ts");
+    return goOn(context, args, "unblock", unblockMove);
   },
 };
 
@@ -86,7 +98,7 @@ async function goOn(
   const details = { action: does, from: source.instance, to: target.instance };
   const work = { clock, report, signal, actor: auditActor(context), command: "move", subject, details };
   const journal = await withAudit(world.repository, work, () =>
-    go(found, { world, runner: runnerOf(context), signal, maxBlockMs: args.flags.maxBlock }),
+    go(found, { ...moveRun(context, world, subject), maxBlockMs: args.flags.maxBlock }),
   );
   return concludeMove(context, world.repository, journal);
 }

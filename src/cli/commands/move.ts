@@ -2,7 +2,7 @@ import { PgkitError } from "../../lib/errors.ts";
 import type { MoveFacts } from "../../move/step.ts";
 import { auditActor } from "../actor.ts";
 import type { Command, CommandArguments, CommandContext } from "../command.ts";
-import { moveOptionsOf, moveTask, moveWorld, runnerOf } from "../move.ts";
+import { moveOptionsOf, moveRun, moveTask, moveWorld } from "../move.ts";
 import { concludeMove } from "../move-outcome.ts";
 import { planText } from "../move-text.ts";
 
@@ -39,7 +39,7 @@ async function move(context: CommandContext, args: CommandArguments): Promise<nu
   const details = { from: task.source.name, to: task.target.name, mode: request.mode };
   const work = { clock, report, signal, actor: auditActor(context), command: "move", subject: task.database, details };
   const journal = await withAudit(world.repository, work, () =>
-    startMove(request, { world, runner: runnerOf(context), signal }),
+    startMove(request, moveRun(context, world, task.database)),
   );
   return concludeMove(context, world.repository, journal);
 }
