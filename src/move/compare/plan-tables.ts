@@ -12,6 +12,9 @@ export interface TablePlan {
 /** How much faster rows are counted than hashed; measured at 6 to 10 on tables of few columns. */
 const countingFactor = 6;
 
+/** As much is compared in full whatever the budget says: it costs some ten milliseconds. */
+const leastBytes = 2 * 1024 * 1024;
+
 /** Parts of the budget: the rest is for samples. */
 const [wholeShare, countShare] = [0.6, 0.2];
 
@@ -23,7 +26,7 @@ export function planTables(
   tables: readonly ProvableTable[],
   { budgetMs, bytesPerMs, jobs }: { budgetMs: number; bytesPerMs: number; jobs: number },
 ): TablePlan {
-  const affordable = take(tables, budgetMs * wholeShare * bytesPerMs * jobs);
+  const affordable = take(tables, Math.max(leastBytes, budgetMs * wholeShare * bytesPerMs * jobs));
   const sampled = tables.filter((table) => !affordable.has(table));
   const counted = take(sampled, budgetMs * countShare * bytesPerMs * jobs * countingFactor);
   return { whole: tables.filter((table) => affordable.has(table)), sampled, counted: [...counted] };

@@ -1,6 +1,7 @@
 import type { Clock } from "../../lib/time.ts";
+import { identifier } from "../../postgres/quote.ts";
 import { hashOfTable } from "../../restore/content-sql.ts";
-import type { Difference } from "../proof-report.ts";
+import { type Difference, differenceText } from "../proof-report.ts";
 import type { MoveContext } from "../step.ts";
 import type { Both } from "./both.ts";
 import { catalogFingerprint } from "./fingerprint.ts";
@@ -30,15 +31,38 @@ export async function survey(context: MoveContext, both: Both, known?: Survey): 
   const isKnown =
     known?.fingerprints.source === fingerprints.source && known.fingerprints.target === fingerprints.target;
   const kinds = isKnown ? serverKinds(scope) : catalogKinds(scope);
-  const { objects, differences } = await compareStructure(source, target, kinds);
+  const { objects, differences: all } = await compareStructure(source, target, kinds);
+  const accepted = acceptedOf(context);
+  const differences = all.filter((difference) => !accepted(difference));
   return {
     ...{ fingerprints, differences },
     objects: { ...(isKnown ? known.objects : {}), ...objects },
     bytesPerMs: known?.bytesPerMs ?? (await hashingRate(both, context.clock)),
-    remarks: scope.verifiers
-      ? []
-      : ["the passwords of roles were not compared: pgkit may not read pg_authid on both servers"],
+    remarks: [
+      ...all.filter(accepted).map((difference) => `accepted: ${differenceText(difference)}`),
+      ...(scope.verifiers ? [] : ["the passwords of roles were not compared: pgkit may not read pg_authid on both"]),
+    ],
   };
+}
+
+/**
+ * What `preflight` has told, and a move leaves as it is: roles that the target had before, as others may use them, and
+ * extensions in the version that a newer major comes with.
+ */
+function acceptedOf({ planOf, move }: MoveContext): (difference: Difference) => boolean {
+  const { existing = [] } = planOf<{ existing?: readonly string[] }>({ name: "copy-roles" }) ?? {};
+  const before = new Set(existing.map(nameOfRole));
+  return ({ kind, object, of, source }) => {
+    if (kind === "role") return before.has(object);
+    // `of MEMBER in GROUP`
+    if (kind === "membership") return source === undefined && before.has(object.slice(3, object.lastIndexOf(" in ")));
+    return kind === "extension" && of === "version" && move.target.major > move.source.major;
+  };
+}
+
+/** As quote_ident spells it. */
+function nameOfRole(name: string): string {
+  return /^[a-z_][a-z0-9_$]*$/.test(name) ? name : identifier(name);
 }
 
 async function fingerprintsOf(both: Both): Promise<Survey["fingerprints"]> {
