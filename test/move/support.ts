@@ -3,7 +3,8 @@ import { secret } from "../../src/lib/secret.ts";
 import { systemClock } from "../../src/lib/time.ts";
 import type { MoveContext, MoveFacts, MoveOptions, MoveServer, Side, Step } from "../../src/move/step.ts";
 import { parseConnection } from "../../src/postgres/connection.ts";
-import { type Session, withSession } from "../../src/postgres/session.ts";
+import { identifier } from "../../src/postgres/quote.ts";
+import { openSession, type Session, withSession } from "../../src/postgres/session.ts";
 import { memoryStore } from "../../src/store/memory.ts";
 import type { EndpointAddress, Switcher } from "../../src/switch/switcher.ts";
 import { reports, repositoryIn } from "../repo/support.ts";
@@ -64,12 +65,12 @@ export async function makeRole(cluster: Cluster): Promise<void> {
  */
 export async function makeApplication(cluster: Cluster, database = "litellm"): Promise<void> {
   await makeRole(cluster);
-  await cluster.psql(`CREATE DATABASE "${database}" OWNER ${application.user}`);
+  await cluster.psql(`CREATE DATABASE ${identifier(database)} OWNER ${application.user}`);
   await cluster.psql(
-    `REVOKE CONNECT ON DATABASE "${database}" FROM PUBLIC;
-     ALTER DATABASE "${database}" CONNECTION LIMIT 20;
-     ALTER DATABASE "${database}" SET work_mem = '5MB';
-     ALTER ROLE ${application.user} IN DATABASE "${database}" SET lock_timeout = '9s';`,
+    `REVOKE CONNECT ON DATABASE ${identifier(database)} FROM PUBLIC;
+     ALTER DATABASE ${identifier(database)} CONNECTION LIMIT 20;
+     ALTER DATABASE ${identifier(database)} SET work_mem = '5MB';
+     ALTER ROLE ${application.user} IN DATABASE ${identifier(database)} SET lock_timeout = '9s';`,
   );
   await cluster.psql(`SET ROLE ${application.user}; ${applicationSchema} ${applicationRows}`, database);
 }
@@ -77,8 +78,8 @@ export async function makeApplication(cluster: Cluster, database = "litellm"): P
 /** What `create-database` and `copy-schema` leave on the target: the closed database and its tables, empty. */
 export async function makeEmptyTarget(cluster: Cluster, database = "litellm"): Promise<void> {
   await makeRole(cluster);
-  await cluster.psql(`CREATE DATABASE "${database}" OWNER ${application.user} CONNECTION LIMIT 0`);
-  await cluster.psql(`REVOKE CONNECT ON DATABASE "${database}" FROM PUBLIC`);
+  await cluster.psql(`CREATE DATABASE ${identifier(database)} OWNER ${application.user} CONNECTION LIMIT 0`);
+  await cluster.psql(`REVOKE CONNECT ON DATABASE ${identifier(database)} FROM PUBLIC`);
   await cluster.psql(`SET ROLE ${application.user}; ${applicationSchema}`, database);
 }
 
@@ -109,6 +110,8 @@ export interface MoveWorldOptions extends Partial<MoveOptions> {
   signal?: AbortSignal;
   /** The other way round: from the target to the source. */
   back?: boolean;
+  /** Sessions are used again from step to step, as the engine does it; then also `close` the move. */
+  pooled?: boolean;
 }
 
 /** A move without its engine: a context, and what has been planned, done and reported so far. */
@@ -124,13 +127,24 @@ export interface TestMove {
   run<P, R>(step: Step<P, R>): Promise<R>;
   check<P, R>(step: Step<P, R>): Promise<"todo" | "partial" | "done">;
   undo<P, R>(step: Step<P, R>): Promise<void>;
+  /** Ends the sessions of a `pooled` move. */
+  close(): Promise<void>;
 }
 
 let moves = 0;
 
 /** A context for a move of `database` between two clusters, with a repository in memory and the system's clock. */
 export async function testMove(clusters: MoveClusters, options: MoveWorldOptions = {}): Promise<TestMove> {
-  const { database = "litellm", mode = "online", switchers = [], back = false, signal, id, ...given } = options;
+  const {
+    database = "litellm",
+    mode = "online",
+    switchers = [],
+    back = false,
+    signal,
+    id,
+    pooled = false,
+    ...given
+  } = options;
   const [from, to] = back ? [clusters.target, clusters.source] : [clusters.source, clusters.target];
   const sides = { source: moveServer("shared", from), target: moveServer("dedicated", to) };
   moves += 1;
@@ -142,10 +156,11 @@ export async function testMove(clusters: MoveClusters, options: MoveWorldOptions
     options: { maxBlockMs: 10_000, jobs: 2, reverseFeed: true, backupMaxAgeMs: 86_400_000, ...given },
   };
   const { report, said, events } = reports();
+  const sessions = pooled ? sessionPool(sides) : { use: sessionsOf(sides, signal), close: async () => undefined };
   const [plans, results] = [new Map<string, unknown>(), new Map<string, unknown>()];
   const context: MoveContext = {
     ...{ move, ...sides, switchers, report, clock: systemClock },
-    session: (side, use, other) => sessionOf(sides[side], other ?? database, signal, use),
+    session: (side, use, other) => sessions.use(side, other ?? database, use),
     programs: async (side: Side = "target") => (side === "source" ? from : to).programs,
     planOf: <P>(step: Step<P, never>) => plans.get(step.name) as P | undefined,
     resultOf: <R>(step: Step<never, R>) => results.get(step.name) as R | undefined,
@@ -153,7 +168,7 @@ export async function testMove(clusters: MoveClusters, options: MoveWorldOptions
     signal: signal ?? new AbortController().signal,
   };
   const warnings = () => events.flatMap((event) => (event.type === "warning" ? [event.message] : []));
-  return { context, plans, results, said, warnings, ...engine(context, plans, results) };
+  return { context, plans, results, said, warnings, close: sessions.close, ...engine(context, plans, results) };
 }
 
 /** As the journal has it: everything goes through JSON. */
@@ -188,13 +203,35 @@ function moveServer(instance: string, cluster: Cluster): MoveServer {
   return { instance, connection, peer: connection, endpoint: { host: cluster.host, port: cluster.port } };
 }
 
-function sessionOf<T>(
-  server: MoveServer,
-  database: string,
-  signal: AbortSignal | undefined,
-  use: (session: Session) => Promise<T>,
-): Promise<T> {
-  return withSession(server.connection, { database, applicationName: "pgkit move", signal }, use);
+const applicationName = "pgkit move";
+
+function sessionsOf(servers: Record<Side, MoveServer>, signal: AbortSignal | undefined) {
+  return <T>(side: Side, database: string, use: (session: Session) => Promise<T>): Promise<T> =>
+    withSession(servers[side].connection, { database, applicationName, signal }, use);
+}
+
+function sessionPool(servers: Record<Side, MoveServer>) {
+  const idle: { key: string; session: Session }[] = [];
+  return {
+    use: async <T>(side: Side, database: string, use: (session: Session) => Promise<T>): Promise<T> => {
+      const key = `${side} ${database}`;
+      const at = idle.findIndex((each) => each.key === key && !each.session.lost.aborted);
+      const session =
+        idle.splice(at, at < 0 ? 0 : 1)[0]?.session ??
+        (await openSession(servers[side].connection, { database, applicationName }));
+      try {
+        const result = await use(session);
+        idle.push({ key, session });
+        return result;
+      } catch (error) {
+        await session.close();
+        throw error;
+      }
+    },
+    close: async () => {
+      await Promise.all(idle.splice(0).map(({ session }) => session.close()));
+    },
+  };
 }
 
 async function systemIdOf(cluster: Cluster): Promise<string> {
