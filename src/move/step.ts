@@ -66,6 +66,8 @@ export interface MoveContext {
   resultOf<R>(step: Pick<Step<never, R>, "name" | "run">): R | undefined;
   /** Where backups, journal and proof of this move are. */
   readonly repository: Repository;
+  /** Which pgkit makes the backups of this move; `unknown` in their manifests where left out. */
+  readonly pgkitVersion?: string | undefined;
   readonly clock: Clock;
   readonly report: Report;
   readonly signal: AbortSignal;
