@@ -57,9 +57,9 @@ export interface MoveContext {
   /** The programs for this side: of the target's major where left out, as a dump is loaded by the newer ones. */
   programs(side?: Side): Promise<Programs>;
   /** What another step planned before it ran; `undefined` where it has not. */
-  planOf<P>(step: Step<P, never>): P | undefined;
+  planOf<P>(step: Pick<Step<P, never>, "name" | "prepare">): P | undefined;
   /** What another step came to; `undefined` where it is not done. */
-  resultOf<R>(step: Step<never, R>): R | undefined;
+  resultOf<R>(step: Pick<Step<never, R>, "name" | "run">): R | undefined;
   /** Where backups, journal and proof of this move are. */
   readonly repository: Repository;
   readonly clock: Clock;
