@@ -114,7 +114,7 @@ function changeUrl(url: UrlParts, changes: DsnParts): UrlParts {
   /** True where the part stands among the parameters, and is changed there. */
   const inParameters = (name: string, value: string) => {
     const index = parameters.findIndex((one) => nameOf(one) === name);
-    if (index >= 0) parameters[index] = `${name}=${encodeURIComponent(value)}`;
+    if (index >= 0) parameters[index] = `${name}=${escaped(value)}`;
     return index >= 0;
   };
   const { host, port = "5432", database, user, password } = changes;
@@ -125,12 +125,11 @@ function changeUrl(url: UrlParts, changes: DsnParts): UrlParts {
     // Ports in front go with the host in front, which does not count any more.
     else if (!moved.port) parameters.push(`port=${port}`);
   }
-  if (database !== undefined && !inParameters("dbname", database)) path = encodeURIComponent(database);
+  if (database !== undefined && !inParameters("dbname", database)) path = escaped(database);
   return {
     ...{ ...url, hosts, path },
-    user: user === undefined || inParameters("user", user) ? url.user : encodeURIComponent(user),
-    password:
-      password === undefined || inParameters("password", password) ? url.password : encodeURIComponent(password),
+    user: user === undefined || inParameters("user", user) ? url.user : escaped(user),
+    password: password === undefined || inParameters("password", password) ? url.password : escaped(password),
     parameters: url.parameters === undefined ? undefined : parameters,
   };
 }
@@ -148,7 +147,7 @@ function spellHosts(host: string, port?: string, before?: string): string {
 }
 
 function spellHost(host: string): string {
-  if (host.startsWith("/")) return encodeURIComponent(host);
+  if (host.startsWith("/")) return escaped(host);
   return host.includes(":") ? `[${host}]` : host;
 }
 
@@ -183,6 +182,11 @@ function hostAndPort(host: string, port: string | undefined, where: string): { h
 
 function nameOf(parameter: string): string {
   return parameter.split("=", 1)[0] ?? "";
+}
+
+/** Also what a quoted value in a file could not hold. */
+function escaped(text: string): string {
+  return encodeURIComponent(text).replaceAll("'", "%27");
 }
 
 function decoded(text: string, where: string): string {
