@@ -6,6 +6,14 @@ import { completionCommand } from "./commands/completion.ts";
 import { demoCommand } from "./commands/demo.ts";
 import { keepCommand } from "./commands/keep.ts";
 import { listCommand } from "./commands/list.ts";
+import { moveCommand } from "./commands/move.ts";
+import {
+  moveFinishCommand,
+  moveResumeCommand,
+  moveRollbackCommand,
+  moveStatusCommand,
+  moveUnblockCommand,
+} from "./commands/move-go-on.ts";
 import { pitrDisableCommand } from "./commands/pitr-disable.ts";
 import { pitrEnableCommand } from "./commands/pitr-enable.ts";
 import { pitrStatusCommand } from "./commands/pitr-status.ts";
@@ -33,6 +41,12 @@ export const commands: readonly Command[] = [
   pitrEnableCommand,
   pitrDisableCommand,
   pitrStatusCommand,
+  moveCommand,
+  moveStatusCommand,
+  moveResumeCommand,
+  moveRollbackCommand,
+  moveFinishCommand,
+  moveUnblockCommand,
   scheduleCommand,
   walPushCommand,
   walFetchCommand,

@@ -2,6 +2,7 @@ import { isPgkitError, PgkitError } from "../lib/errors.ts";
 import { formatDuration } from "../lib/parse.ts";
 import type { Report } from "../lib/report.ts";
 import type { Clock } from "../lib/time.ts";
+import type { EndGuard } from "./guard.ts";
 import type { Journal } from "./journal.ts";
 
 /** What the engine knows of a step; `step.ts` says what each part promises. */
@@ -27,6 +28,8 @@ export interface Saga<Context> {
   readonly decides: string;
   /** The longest that a block may last. */
   readonly maxBlockMs: number | undefined;
+  /** Starts what lets the application in again should this process be killed while it blocks it. */
+  startGuard(): EndGuard;
   readonly clock: Clock;
   readonly report: Report;
   readonly signal: AbortSignal;
@@ -35,15 +38,11 @@ export interface Saga<Context> {
 /**
  * Does what is not done yet, in order: check, prepare, plan into the journal, run, verify, result into the journal. A
  * failure inside the block lifts it, by undoing every step since it began, before the failure is told; one outside leaves
- * what is done. Killed anywhere, the same call goes on; a block in which it was killed begins anew, since nobody knows
- * what was written after its deadline.
+ * what is done. Killed anywhere, the same call goes on; a block in which it was killed is ended first, since nobody
+ * knows what was written after its deadline.
  */
 export async function goForward<Context>(saga: Saga<Context>): Promise<void> {
-  const { journal, decides } = saga;
-  if (isBlocked(saga) && journal.steps.get(decides)?.isDone !== true) {
-    const [failure] = await undoBlock(saga);
-    if (failure !== undefined) throw failure;
-  }
+  await endBlock(saga);
   const block = blockOf(saga);
   try {
     for (const step of saga.steps) await forward(saga, step, block);
@@ -73,7 +72,7 @@ export async function goBack<Context>(saga: Saga<Context>): Promise<void> {
     }
   } catch (error) {
     block.end();
-    if (!isPgkitError(error, "locked")) await letIn(saga);
+    if (!isPgkitError(error, "locked")) await endBlock(saga);
     throw error;
   } finally {
     block.end();
@@ -91,7 +90,7 @@ export function isBlocked<Context>({ steps, journal, opens }: Pick<Saga<Context>
  * as a target that is down, stays for a later rollback and keeps nobody from the source; unless the target may be open.
  * Gives what failed.
  */
-export async function undoBlock<Context>(saga: Saga<Context>): Promise<unknown[]> {
+async function undoBlock<Context>(saga: Saga<Context>): Promise<unknown[]> {
   saga.report({ type: "note", message: "lifting the block: the application goes on where it was" });
   const begins = saga.steps.findIndex(({ blocks }) => blocks === true);
   const ends = saga.steps.findIndex(({ name }) => name === saga.opens);
@@ -108,19 +107,27 @@ export async function undoBlock<Context>(saga: Saga<Context>): Promise<unknown[]
   return failures;
 }
 
-/** After a way back that failed: whoever waits for the database is to have it, where the application is pointed at now. */
-async function letIn<Context>(saga: Saga<Context>): Promise<void> {
+/**
+ * After a run that was killed or failed in a block: lets the application in where it is pointed at now. Changes nothing where
+ * nothing is blocked. Fails with what kept it from that.
+ */
+export async function endBlock<Context>(saga: Saga<Context>): Promise<void> {
   const { steps, journal, report } = saga;
-  const blocking = steps.find(({ blocks }) => blocks === true);
   const [deciding, opening] = [saga.decides, saga.opens].map((wanted) => steps.find(({ name }) => name === wanted));
-  if (blocking === undefined || deciding === undefined || opening === undefined) return;
-  if (!journal.steps.has(blocking.name)) return;
+  if (deciding === undefined || opening === undefined) return;
   const block = { signal: new AbortController().signal, begin: noop, finish: async () => noop(), end: noop };
   const context = saga.contextFor(block.signal);
-  if ((await deciding.check(context, journal.steps.get(deciding.name)?.plan)) === "todo") {
-    return back(saga, blocking, block.signal);
+  if (!isBlocked(saga)) {
+    // A way back that was cut may have closed the target, and not yet said so.
+    const opened = journal.steps.get(opening.name);
+    if (opened === undefined || (await opening.check(context, opened.plan)) === "done") return;
   }
-  report({ type: "note", message: "opening the target again: the application goes on there" });
+  if ((await deciding.check(context, journal.steps.get(deciding.name)?.plan)) === "todo") {
+    const [failure] = await undoBlock(saga);
+    if (failure !== undefined) throw failure;
+    return;
+  }
+  report({ type: "note", message: "opening the target: the application goes on there" });
   await forward(saga, deciding, block);
   await forward(saga, opening, block);
 }
@@ -184,26 +191,33 @@ interface Block {
   end(): void;
 }
 
-function blockOf<Context>({ journal, clock, maxBlockMs, signal }: Saga<Context>): Block {
+function blockOf<Context>({ journal, clock, maxBlockMs, signal, startGuard }: Saga<Context>): Block {
   const over = new AbortController();
   const done = new AbortController();
   let beganMs: number | undefined;
+  let endGuard: EndGuard | undefined;
+  const end = () => {
+    done.abort();
+    endGuard?.();
+    endGuard = undefined;
+  };
   return {
     signal: AbortSignal.any([signal, over.signal]),
     begin: () => {
       if (beganMs !== undefined) return;
+      endGuard = startGuard();
       beganMs = clock.monotonicMs();
       if (maxBlockMs === undefined) return;
       clock.delay(maxBlockMs, done.signal).then(() => over.abort(tooLong(maxBlockMs)), noop);
     },
     finish: async () => {
-      done.abort();
+      end();
       if (beganMs === undefined) return;
       const writeBlockedMs = Math.round(clock.monotonicMs() - beganMs);
       beganMs = undefined;
       await journal.append({ type: "blocked", writeBlockedMs });
     },
-    end: () => done.abort(),
+    end,
   };
 }
 

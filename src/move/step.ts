@@ -42,6 +42,10 @@ export interface MoveOptions {
   readonly reverseFeed: boolean;
   /** Older than that, a verified backup does not count and one is taken. */
   readonly backupMaxAgeMs: number;
+  /** How long after the switch the way back is held to be needed. */
+  readonly rollbackWindowMs: number;
+  /** A program of the command line that points the application at its database. */
+  readonly switchCommand?: readonly string[] | undefined;
   readonly gitopsOut?: string | undefined;
   readonly overrideGitops?: boolean | undefined;
 }
@@ -57,11 +61,13 @@ export interface MoveContext {
   /** The programs for this side: of the target's major where left out, as a dump is loaded by the newer ones. */
   programs(side?: Side): Promise<Programs>;
   /** What another step planned before it ran; `undefined` where it has not. */
-  planOf<P>(step: Step<P, never>): P | undefined;
+  planOf<P>(step: Pick<Step<P, never>, "name" | "prepare">): P | undefined;
   /** What another step came to; `undefined` where it is not done. */
-  resultOf<R>(step: Step<never, R>): R | undefined;
+  resultOf<R>(step: Pick<Step<never, R>, "name" | "run">): R | undefined;
   /** Where backups, journal and proof of this move are. */
   readonly repository: Repository;
+  /** Which pgkit makes the backups of this move; `unknown` in their manifests where left out. */
+  readonly pgkitVersion?: string | undefined;
   readonly clock: Clock;
   readonly report: Report;
   readonly signal: AbortSignal;

@@ -126,6 +126,11 @@ export function moveRecordOf(key: string): { folder: string; id: string; number:
   return { folder, id, number: Number(digits) };
 }
 
+/** What was compared of source and target, as JSON and as text, beside the journal in the folder of `moveFolder`. */
+export function moveProofKeys(folder: string): { json: string; text: string } {
+  return { json: `${folder}proof.json`, text: `${folder}proof.txt` };
+}
+
 export const leasePrefix = "leases/";
 
 /** The terms of a lease, one object each; the highest counts. */

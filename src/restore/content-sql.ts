@@ -7,6 +7,8 @@ export interface ContentTable {
   /** That are stored; what is generated is so anew. */
   columns: string[];
   bytes: number;
+  /** A condition in SQL for the rows that count; all of them where left out. */
+  where?: string | undefined;
 }
 
 /** The tables whose rows a dump takes along, biggest first, but for those that extensions make. */
@@ -28,25 +30,36 @@ export async function unifyTexts(session: Session): Promise<void> {
   await session.query(
     `SELECT set_config('TimeZone', 'UTC', false), set_config('IntervalStyle', 'postgres', false),
        set_config('extra_float_digits', '1', false), set_config('bytea_output', 'hex', false),
-       set_config('lc_monetary', 'C', false), set_config('xmlbinary', 'base64', false)`,
+       set_config('lc_monetary', 'C', false), set_config('xmlbinary', 'base64', false), set_config('jit', 'off', false)`,
   );
 }
 
+/** A 64-bit hash of a row's text: the same on every platform and major in support, after `unifyTexts`. */
+export function rowHash({ columns }: Pick<ContentTable, "columns">): string {
+  return `hashtextextended(ROW(${columns.map(identifier).join(", ")})::text COLLATE "C", 0)`;
+}
+
 /**
- * How many rows a table has itself, without its children, and the sum of the 64-bit hashes of their texts: the same for the
- * same rows in any order, and on every platform and major in support.
+ * How many rows a table has itself, without its children, and the sum of the hashes of them all, which does not depend
+ * on their order.
  */
-export async function hashOfTable(
-  session: Session,
-  { schema, name, columns }: ContentTable,
-): Promise<{ rows: number; hash: string }> {
-  const row = `ROW(${columns.map(identifier).join(", ")})::text`;
-  const [found] = await session.query<{ rows: number; hash: string }>(
-    `SELECT count(*)::float8 AS rows, coalesce(sum(hashtextextended(${row} COLLATE "C", 0)), 0)::text AS hash
-     FROM ONLY ${identifier(schema)}.${identifier(name)}`,
-  );
+export async function hashOfTable(session: Session, table: ContentTable): Promise<{ rows: number; hash: string }> {
+  const [found] = await hashesOfTables(session, [table]);
   if (found === undefined) throw new Error("an aggregate gave no row");
   return found;
+}
+
+/** `hashOfTable` of several tables in one statement, in their order. */
+export async function hashesOfTables(
+  session: Session,
+  tables: readonly ContentTable[],
+): Promise<{ rows: number; hash: string }[]> {
+  const selects = tables.map(
+    (table, index) =>
+      `SELECT ${index} AS index, count(*)::float8 AS rows, coalesce(sum(${rowHash(table)}), 0)::text AS hash
+       FROM ONLY ${identifier(table.schema)}.${identifier(table.name)} WHERE ${table.where ?? "true"}`,
+  );
+  return session.query(`${selects.join(" UNION ALL ")} ORDER BY index`);
 }
 
 export async function sequences(session: Session): Promise<{ name: string; last: string | null; readable: boolean }[]> {

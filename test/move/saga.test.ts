@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { PgkitError } from "../../src/lib/errors.ts";
 import { systemClock } from "../../src/lib/time.ts";
-import { goBack, goForward, isBlocked, type Saga, type SagaStep } from "../../src/move/saga.ts";
+import { endBlock, goBack, goForward, isBlocked, type Saga, type SagaStep } from "../../src/move/saga.ts";
 
 /** What a move changes: where the application may write, where it is pointed, and what else has been made. */
 interface World {
@@ -74,6 +74,7 @@ function sagaOn(world: World, records: Records, effect: Effect, more: Partial<Sa
     decides: "switch",
     maxBlockMs: undefined,
     clock: systemClock,
+    startGuard: () => () => undefined,
     report: () => undefined,
     signal: new AbortController().signal,
     ...more,
@@ -154,6 +155,26 @@ describe("a saga", () => {
         await goBack(sagaOn(world, records, killedAt(nth, when).effect)).catch(() => undefined);
         await goBack(sagaOn(world, records, lasting));
         expect(world, `killed ${when} effect ${nth}`).toEqual(newWorld());
+      }
+    }
+  });
+
+  test("killed anywhere, there or back, is let in again where it is pointed at", async () => {
+    const there = await effectsOf((effect) => goForward(sagaOn(newWorld(), { steps: new Map() }, effect)));
+    for (let nth = 1; nth <= there; nth++) {
+      for (const when of ["before", "after"] as const) {
+        const [world, records] = [newWorld(), { steps: new Map() }];
+        await goForward(sagaOn(world, records, killedAt(nth, when).effect)).catch(() => undefined);
+        await endBlock(sagaOn(world, records, lasting));
+        expect(canWrite(world), `killed ${when} effect ${nth}`).toBe(true);
+        await goForward(sagaOn(world, records, lasting));
+        expect(world).toEqual(moved);
+        await goBack(sagaOn(world, records, killedAt(nth, when).effect)).catch(() => undefined);
+        await endBlock(sagaOn(world, records, lasting));
+        expect(canWrite(world), `killed ${when} effect ${nth} of the way back`).toBe(true);
+        expect(world.sourceOpen && world.targetOpen).toBe(false);
+        await goBack(sagaOn(world, records, lasting));
+        expect(world).toEqual(newWorld());
       }
     }
   });

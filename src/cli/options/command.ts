@@ -1,3 +1,4 @@
+import { moveOptions } from "./move.ts";
 import { option, type ValuesOf } from "./option.ts";
 import * as value from "./values.ts";
 
@@ -212,6 +213,7 @@ export const commandOptions = {
     default: false,
     doc: "compare only the tables and the number of their rows, not what is in them",
   }),
+  ...moveOptions,
   reason: option(value.text, { flag: "--reason <text>", doc: "why, for those who find the pin later" }),
 };
 
