@@ -1,5 +1,6 @@
 import type { Moment } from "../lib/parse-time.ts";
 import type { Report } from "../lib/report.ts";
+import type { Secret } from "../lib/secret.ts";
 import type { Clock } from "../lib/time.ts";
 import type { Connection } from "../postgres/connection.ts";
 import type { Repository, RepositoryReader } from "../repo/repository.ts";
@@ -73,6 +74,8 @@ export interface CommandContext {
   connection(instance: InstanceConfig): Promise<Connection>;
   /** The store of a repository, with retries; under --dry-run every write throws. */
   openStore(repository: RepositoryConfig): Promise<ObjectStore>;
+  /** Wraps a secret that was found somewhere, so that it is never shown. */
+  keepSecret(text: string): Secret;
   /** What this run has asked of each store that it opened. */
   storeRequests(): { readonly repository: string; readonly counts: Readonly<StoreCounts> }[];
   /** Opens a repository to read it. Fails with `repository-missing`. */

@@ -50,6 +50,7 @@ export function commandContext(input: ContextInput): CommandContext {
       name === undefined ? [...config.instances.values()] : [oneInstance(config, name)],
     connection: (instance) => connectionTo(instance, input),
     ...storesOf(input),
+    keepSecret: (text) => input.vault.keep(text),
     time: (text) => readTime(text, input),
     confirm: (does) => askFirst(does, input),
   };

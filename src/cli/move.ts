@@ -69,22 +69,19 @@ function sourceOf(
 }
 
 /** What the steps work with. The journal is in the first repository. */
-export async function moveWorld(
-  context: CommandContext,
-  { application, source, target }: Omit<MoveTask, "database">,
-  options: SwitchOptions,
-): Promise<MoveWorld> {
+export async function moveWorld(context: CommandContext, task: MoveTask, options: SwitchOptions): Promise<MoveWorld> {
   const { programsFor } = await import("../postgres/programs.ts");
   const { config, clock, report } = context;
   const [repositoryConfig] = config.repositories;
   if (repositoryConfig === undefined) throw new PgkitError("config", "no repository is configured");
+  const servers = { source: await serverOf(context, task.source), target: await serverOf(context, task.target) };
+  const memory: MoveWorld["memory"] = {};
   return {
-    source: await serverOf(context, source),
-    target: await serverOf(context, target),
-    switchers: await switchersOf(context, application, options),
+    ...servers,
+    ...{ memory, clock, report },
+    switchers: await switchersOf(context, task, options, { ...servers, memory }),
     repository: await context.openOrCreateRepository(repositoryConfig),
     programsFor: (major) => programsFor(major, config.postgresBin),
-    ...{ clock, report },
   };
 }
 
@@ -98,13 +95,21 @@ async function serverOf(context: CommandContext, instance: InstanceConfig): Prom
 type SwitchOptions = Pick<MoveOptions, "switchCommand" | "gitopsOut" | "overrideGitops">;
 
 async function switchersOf(
-  { clock, report, env, vault }: CommandContext,
-  application: ApplicationConfig | undefined,
-  { switchCommand, ...gitops }: SwitchOptions,
+  context: CommandContext,
+  { application, database }: MoveTask,
+  { switchCommand }: SwitchOptions,
+  { source, target, memory }: Pick<MoveWorld, "source" | "target" | "memory">,
 ): Promise<readonly Switcher[]> {
   const { openSwitchers } = await import("../switch/open.ts");
   const config = { ...application?.switch, ...(switchCommand === undefined ? {} : { command: switchCommand }) };
-  return openSwitchers(config, { ...gitops, clock, report, env, vault });
+  const switched = () => memory.journal?.steps.get("switch")?.isDone === true;
+  return openSwitchers(config, {
+    database,
+    clock: context.clock,
+    known: [source.endpoint, target.endpoint],
+    lastKnown: () => ({ ...(switched() ? target : source).endpoint, database }),
+    keep: context.keepSecret,
+  });
 }
 
 /** What a run of a move needs besides its journal. */
@@ -156,6 +161,7 @@ export async function worldOf(context: CommandContext, { journal }: FoundMove): 
     application: application === undefined ? undefined : context.config.applications.get(application),
     source: context.instance(source.instance),
     target: context.instance(target.instance),
+    database: journal.facts.database,
   };
   return moveWorld(context, task, options);
 }

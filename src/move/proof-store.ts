@@ -1,6 +1,6 @@
 import { isPgkitError } from "../lib/errors.ts";
 import { moveFolder, moveProofKeys } from "../repo/layout.ts";
-import { readObject } from "../repo/repository.ts";
+import { type RepositoryReader, readObject } from "../repo/repository.ts";
 import { type ProofReport, proofText } from "./proof-report.ts";
 import type { MoveContext } from "./step.ts";
 
@@ -14,7 +14,11 @@ export async function storeProof({ repository, move, signal }: Stored, proof: Pr
 }
 
 /** The stored proof; `undefined` where the store says that there is none. */
-export async function readProof({ repository, move, signal }: Stored): Promise<ProofReport | undefined> {
+export async function readProof({
+  repository,
+  move,
+  signal,
+}: Pick<Stored, "move" | "signal"> & { repository: RepositoryReader }): Promise<ProofReport | undefined> {
   try {
     return JSON.parse(await readObject(repository.store, keysOf({ move }).json, { signal })) as ProofReport;
   } catch (error) {

@@ -1,3 +1,4 @@
+import { makePermanent } from "./block.ts";
 import type { SagaStep } from "./saga.ts";
 import type { MoveContext, MoveFacts, Step } from "./step.ts";
 import { backUpStep } from "./steps/back-up.ts";
@@ -6,6 +7,7 @@ import { buildIndexesStep } from "./steps/build-indexes.ts";
 import { catchUpStep } from "./steps/catch-up.ts";
 import { cleanUpStep } from "./steps/clean-up.ts";
 import { compareStep } from "./steps/compare.ts";
+import { compareStructureStep } from "./steps/compare-structure.ts";
 import { copyDataStep } from "./steps/copy-data.ts";
 import { copyRolesStep } from "./steps/copy-roles.ts";
 import { copySchemaStep } from "./steps/copy-schema.ts";
@@ -17,25 +19,31 @@ import { proveAgainStep } from "./steps/prove-again.ts";
 import { replicateStep } from "./steps/replicate.ts";
 import { reverseFeedStep } from "./steps/reverse-feed.ts";
 import { sequencesStep } from "./steps/sequences.ts";
-import { switchStep } from "./steps/switch.ts";
+import { switchStepOf } from "./steps/switch.ts";
 import { unblockStep } from "./steps/unblock.ts";
 import { watchStep } from "./steps/watch.ts";
 
 type AnyStep = SagaStep<MoveContext>;
 
+const switchStep = switchStepOf(makePermanent);
 const before = [preflightStep, backUpStep, copyRolesStep, createDatabaseStep];
 const blocked = [sequencesStep, compareStep, reverseFeedStep, switchStep, unblockStep];
 
 /** With writes blocked from `block-writes` on, for as long as it takes to carry over what was written last. */
 const online = [
   ...before,
-  ...[copySchemaStep, replicateStep, buildIndexesStep, catchUpStep, blockWritesStep, drainStep],
+  ...[copySchemaStep, replicateStep, buildIndexesStep, compareStructureStep, catchUpStep, blockWritesStep, drainStep],
   ...blocked,
   watchStep,
 ];
 
 /** With writes blocked for the whole copy. */
-const offline = [...before, blockWritesStep, copySchemaStep, copyDataStep, buildIndexesStep, ...blocked, watchStep];
+const offline = [
+  ...before,
+  ...[blockWritesStep, copySchemaStep, copyDataStep, buildIndexesStep],
+  ...blocked,
+  watchStep,
+];
 
 /** The steps of a move, in order. */
 export function stepsOf({ mode, options }: Pick<MoveFacts, "mode" | "options">): readonly AnyStep[] {
