@@ -4,6 +4,7 @@ import { backupLogicalCommand } from "./commands/backup-logical.ts";
 import { checkCommand } from "./commands/check.ts";
 import { completionCommand } from "./commands/completion.ts";
 import { demoCommand } from "./commands/demo.ts";
+import { healthzCommand } from "./commands/healthz.ts";
 import { keepCommand } from "./commands/keep.ts";
 import { listCommand } from "./commands/list.ts";
 import { moveCommand } from "./commands/move.ts";
@@ -52,6 +53,7 @@ export const commands: readonly Command[] = [
   walFetchCommand,
   walStreamCommand,
   walStatusCommand,
+  healthzCommand,
   demoCommand,
   completionCommand,
 ];

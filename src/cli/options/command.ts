@@ -129,6 +129,11 @@ export const commandOptions = {
     default: false,
     doc: "store all that PostgreSQL has ready, and go on until nothing has been for a minute",
   }),
+  live: option(value.yesOrNo, {
+    flag: "--live",
+    default: false,
+    doc: "ask only whether the streamer itself works: to start it anew because the server or the store is down helps nobody",
+  }),
   ahead: option(value.yesOrNo, {
     flag: "--ahead",
     default: false,
