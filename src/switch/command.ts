@@ -5,8 +5,8 @@ import { spellAddress } from "./switch-errors.ts";
 import type { Endpoint, EndpointAddress, Switcher } from "./switcher.ts";
 
 export interface CommandDeps {
-  /** Where the journal of the move says that the application was led last: a program cannot be asked. */
-  readonly lastKnown: () => EndpointAddress;
+  /** Where it points until this process has pointed it elsewhere: a program is not asked. */
+  readonly assumed: EndpointAddress;
   readonly timeoutMs?: number | undefined;
 }
 
@@ -18,7 +18,7 @@ const conflictStatus = 3;
  * on stdin, each with `host`, `port` and `database`; exit 0 is done, 3 is that it points at neither. It may be given the
  * same again. It is never asked where it points: docs/decisions/0035-a-switch-command-is-not-asked.md.
  */
-export function commandSwitcher(command: readonly string[], { lastKnown, timeoutMs = 60_000 }: CommandDeps): Switcher {
+export function commandSwitcher(command: readonly string[], { assumed, timeoutMs = 60_000 }: CommandDeps): Switcher {
   const [program = "", ...args] = command;
   const where = `the switch command ${program}`;
   let pointed: EndpointAddress | undefined;
@@ -27,7 +27,7 @@ export function commandSwitcher(command: readonly string[], { lastKnown, timeout
     kind: "command",
     current: async (signal) => {
       signal.throwIfAborted();
-      return pointed ?? lastKnown();
+      return pointed ?? assumed;
     },
     // Always called, also where it should be there already: what is known may be what a killed run has not told.
     point: async (from, to, signal) => {

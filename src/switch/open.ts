@@ -1,9 +1,9 @@
 import { PgkitError } from "../lib/errors.ts";
-import { type Secret, secret } from "../lib/secret.ts";
+import type { Secret, SecretVault } from "../lib/secret.ts";
 import type { Clock } from "../lib/time.ts";
 import { parseConnection } from "../postgres/connection.ts";
 import type { EndpointKeys } from "./endpoint-keys.ts";
-import type { EndpointAddress, Switcher } from "./switcher.ts";
+import type { Switcher } from "./switcher.ts";
 
 /** What an application's `switch:` says; any number of them. */
 export interface SwitchSettings {
@@ -30,13 +30,11 @@ export interface SwitchersDeps {
   readonly clock: Clock;
   /** The moved database, for what does not name one. */
   readonly database: string;
-  /** The endpoints of source and target, as the configuration spells them. */
-  readonly known: readonly { readonly host: string; readonly port: number }[];
-  /** Where the journal says that the application was led last: the source's endpoint, and the target's once it has switched. */
-  readonly lastKnown: () => EndpointAddress;
-  /** Wraps a password that is found in a file or a Secret: the vault's, so that it is scrubbed. */
-  readonly keep?: ((text: string) => Secret) | undefined;
-  /** Opens the one for a Kubernetes Secret (`k8s-secret.ts`), which needs a way to the cluster. */
+  /** How applications reach source and target, as the configuration spells it. */
+  readonly endpoints: Readonly<Record<"source" | "target", { readonly host: string; readonly port: number }>>;
+  /** Wraps a password that is found in a file or a Secret, so that it is scrubbed. */
+  readonly vault: Pick<SecretVault, "keep">;
+  /** Opens the switcher of a Kubernetes Secret (`k8s-secret.ts`), which needs a way to the cluster. */
   readonly openSecret?: ((config: SecretSwitch) => Promise<Switcher>) | undefined;
   /** How long PgBouncer may wait for what is under way. */
   readonly pauseTimeoutMs?: number | undefined;
@@ -44,7 +42,7 @@ export interface SwitchersDeps {
 
 /** What the settings name, in the order in which they are switched; what pauses comes first. Asks none of them yet. */
 export async function openSwitchers(settings: SwitchSettings, deps: SwitchersDeps): Promise<Switcher[]> {
-  const { keep = secret, database } = deps;
+  const { clock, database, vault, endpoints } = deps;
   const switchers: Switcher[] = [];
   if (settings.pgbouncer !== undefined) {
     const { pgbouncerSwitcher } = await import("./pgbouncer.ts");
@@ -54,16 +52,16 @@ export async function openSwitchers(settings: SwitchSettings, deps: SwitchersDep
   }
   if (settings.haproxy !== undefined) {
     const { haproxySwitcher } = await import("./haproxy.ts");
-    switchers.push(haproxySwitcher(settings.haproxy, deps));
+    switchers.push(haproxySwitcher(settings.haproxy, { clock, database, known: [endpoints.source, endpoints.target] }));
   }
   if (settings.secret !== undefined) switchers.push(await secretSwitcher(settings.secret, deps));
   if (settings.envFile !== undefined) {
     const { envFileSwitcher } = await import("./env-file.ts");
-    switchers.push(envFileSwitcher(settings.envFile, { database, keep }));
+    switchers.push(envFileSwitcher(settings.envFile, { database, keep: vault.keep }));
   }
   if (settings.command !== undefined) {
     const { commandSwitcher } = await import("./command.ts");
-    switchers.push(commandSwitcher(settings.command, deps));
+    switchers.push(commandSwitcher(settings.command, { assumed: { ...endpoints.source, database } }));
   }
   return switchers;
 }

@@ -1,6 +1,7 @@
 import { PgkitError } from "../../lib/errors.ts";
 import { spellAddress } from "../../switch/switch-errors.ts";
 import { type EndpointAddress, isSameAddress, type Switcher } from "../../switch/switcher.ts";
+import { makePermanent } from "../block.ts";
 import type { MoveContext, Step, SwitchedFrom } from "../step.ts";
 import { provesTarget } from "../switched.ts";
 
@@ -16,54 +17,55 @@ export interface SwitchStepResult {
 }
 
 /**
- * Points the application at the target, by all of its switchers at once. `seal` makes the block permanent just before:
- * from then on no deadline opens the source, where a late write would be lost. Its undoing points back what was switched,
+ * Points the application at the target, by all of its switchers at once. The block is made permanent just
+ * before: from then on no deadline opens the source, where a late write would be lost. Its undoing points back what was switched,
  * also where only some were; what somebody else has changed meanwhile is left and named by a `switch-conflict`.
  */
-export function switchStepOf(seal: (context: MoveContext) => Promise<void>): Step<SwitchStepPlan, SwitchStepResult> {
-  const step: Step<SwitchStepPlan, SwitchStepResult> = {
-    name: "switch",
-    does: "points the application at the target",
-    async check(context, plan) {
-      const to = plan?.to ?? targetOf(context);
-      const places = await Promise.all(context.switchers.map((switcher) => switcher.current(context.signal)));
-      const there = places.filter((place) => isSameAddress(place, to)).length;
-      // With none there is nothing to ask: the user points the application by hand.
-      if (places.length === 0) return context.resultOf(step) === undefined ? "todo" : "done";
-      return there === 0 ? "todo" : there === places.length ? "done" : "partial";
-    },
-    async prepare(context) {
-      const to = targetOf(context);
-      const switched = await Promise.all(
-        context.switchers.map(async (switcher) => {
-          const { host, port, database } = await switcher.current(context.signal);
-          const from = { host, port, database };
-          if (isSameAddress(from, to)) throw thereBefore(switcher, to);
-          return { where: switcher.where, from };
-        }),
-      );
-      return { switched, to };
-    },
-    async run(context, { switched, to }) {
-      await seal(context);
-      await allOf(ownSwitchers(context, switched), ({ switcher, from }) => switcher.point(from, to, context.signal));
-      return { to, where: switched.map(({ where }) => where) };
-    },
-    async verify(context, { to }) {
-      await allOf(context.switchers, async (switcher) => {
-        const now = await switcher.current(context.signal);
-        if (!isSameAddress(now, to)) throw notThere(switcher, now, to);
-        await provesTarget(context, switcher.where, now);
-      });
-    },
-    async undo(context, plan) {
-      if (plan === undefined) return;
-      const { switched, to } = plan;
-      await allOf(ownSwitchers(context, switched), ({ switcher, from }) => switcher.point(to, from, context.signal));
-    },
-  };
-  return step;
-}
+export const switchStep: Step<SwitchStepPlan, SwitchStepResult> = {
+  name: "switch",
+  does: "points the application at the target",
+  async check(context, plan) {
+    const to = plan?.to ?? targetOf(context);
+    const isDone = context.resultOf(switchStep) !== undefined;
+    const places = await Promise.all(
+      // A command is not asked where it points: of one that another process has called, the journal knows.
+      context.switchers.map((one) => (isDone && one.kind === "command" ? to : one.current(context.signal))),
+    );
+    const there = places.filter((place) => isSameAddress(place, to)).length;
+    // With none there is nothing to ask: the user points the application by hand.
+    if (places.length === 0) return isDone ? "done" : "todo";
+    return there === 0 ? "todo" : there === places.length ? "done" : "partial";
+  },
+  async prepare(context) {
+    const to = targetOf(context);
+    const switched = await Promise.all(
+      context.switchers.map(async (switcher) => {
+        const { host, port, database } = await switcher.current(context.signal);
+        const from = { host, port, database };
+        if (isSameAddress(from, to)) throw thereBefore(switcher, to);
+        return { where: switcher.where, from };
+      }),
+    );
+    return { switched, to };
+  },
+  async run(context, { switched, to }) {
+    await makePermanent(context);
+    await allOf(ownSwitchers(context, switched), ({ switcher, from }) => switcher.point(from, to, context.signal));
+    return { to, where: switched.map(({ where }) => where) };
+  },
+  async verify(context, { to }) {
+    await allOf(context.switchers, async (switcher) => {
+      const now = await switcher.current(context.signal);
+      if (!isSameAddress(now, to)) throw notThere(switcher, now, to);
+      await provesTarget(context, switcher.where, now);
+    });
+  },
+  async undo(context, plan) {
+    if (plan === undefined) return;
+    const { switched, to } = plan;
+    await allOf(ownSwitchers(context, switched), ({ switcher, from }) => switcher.point(to, from, context.signal));
+  },
+};
 
 /** Where the application is to find its database. */
 export function targetOf({ target, move }: MoveContext): EndpointAddress {
