@@ -4,8 +4,17 @@ import { backupLogicalCommand } from "./commands/backup-logical.ts";
 import { checkCommand } from "./commands/check.ts";
 import { completionCommand } from "./commands/completion.ts";
 import { demoCommand } from "./commands/demo.ts";
+import { healthzCommand } from "./commands/healthz.ts";
 import { keepCommand } from "./commands/keep.ts";
 import { listCommand } from "./commands/list.ts";
+import { moveCommand } from "./commands/move.ts";
+import {
+  moveFinishCommand,
+  moveResumeCommand,
+  moveRollbackCommand,
+  moveStatusCommand,
+  moveUnblockCommand,
+} from "./commands/move-go-on.ts";
 import { pitrDisableCommand } from "./commands/pitr-disable.ts";
 import { pitrEnableCommand } from "./commands/pitr-enable.ts";
 import { pitrStatusCommand } from "./commands/pitr-status.ts";
@@ -33,11 +42,18 @@ export const commands: readonly Command[] = [
   pitrEnableCommand,
   pitrDisableCommand,
   pitrStatusCommand,
+  moveCommand,
+  moveStatusCommand,
+  moveResumeCommand,
+  moveRollbackCommand,
+  moveFinishCommand,
+  moveUnblockCommand,
   scheduleCommand,
   walPushCommand,
   walFetchCommand,
   walStreamCommand,
   walStatusCommand,
+  healthzCommand,
   demoCommand,
   completionCommand,
 ];

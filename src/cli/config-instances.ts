@@ -111,6 +111,8 @@ type Policies = Omit<InstanceConfig, "name" | "url" | "passwordFrom">;
 
 function policiesOf(settings: Settings, name: string): Policies {
   return {
+    peer: settings.get(instanceOptions.peer, name),
+    endpoint: settings.get(instanceOptions.endpoint, name),
     databases: {
       include: settings.get(instanceOptions.include, name),
       exclude: settings.get(instanceOptions.exclude, name),

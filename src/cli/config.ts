@@ -42,6 +42,9 @@ export interface InstanceConfig {
   readonly url: string;
   /** Where the password comes from; `undefined`: the password file, or none is needed. */
   readonly passwordFrom: PasswordSource | undefined;
+  /** By which other servers, and applications, reach it; `undefined`: as the url says. */
+  readonly peer: HostAndPort | undefined;
+  readonly endpoint: HostAndPort | undefined;
   /** Patterns of `*` and `?`; `include: undefined` is every database but the templates. */
   readonly databases: { readonly include: readonly string[] | undefined; readonly exclude: readonly string[] };
   /** Connections that backups may hold on the server at once. */
@@ -56,6 +59,11 @@ export interface InstanceConfig {
   readonly objectives: { readonly rpoMs: number | undefined; readonly rtoMs: number | undefined };
   readonly base: BaseBackupConfig;
   readonly archive: ArchiveConfig;
+}
+
+export interface HostAndPort {
+  readonly host: string;
+  readonly port: number;
 }
 
 export interface BaseBackupConfig {

@@ -42,6 +42,10 @@ export interface MoveOptions {
   readonly reverseFeed: boolean;
   /** Older than that, a verified backup does not count and one is taken. */
   readonly backupMaxAgeMs: number;
+  /** How long after the switch the way back is held to be needed. */
+  readonly rollbackWindowMs: number;
+  /** A program of the command line that points the application at its database. */
+  readonly switchCommand?: readonly string[] | undefined;
   readonly gitopsOut?: string | undefined;
   readonly overrideGitops?: boolean | undefined;
 }

@@ -6,7 +6,10 @@ import type { Session } from "./session.ts";
  * For psql: makes the database, empty, with its encoding, locale and owner; under another name with `-v database=NAME`.
  * A tablespace that is missing is replaced by the default one.
  */
-export function createScript(database: string, facts: DatabaseFacts): string {
+export function createScript(
+  database: string,
+  facts: Pick<DatabaseFacts, "owner" | "encoding" | "locale" | "tablespace">,
+): string {
   const tablespace = literal(facts.tablespace);
   return `${header(database, "database.sql", "makes the database, empty")}
 CREATE DATABASE :"database" WITH TEMPLATE template0 ENCODING ${literal(facts.encoding)} ${localeClause(facts.locale)};
@@ -23,9 +26,10 @@ SELECT format('ALTER DATABASE %I SET TABLESPACE %I', :'database', spcname)
 export async function settingsScript(session: Session, { connectionLimit }: DatabaseFacts): Promise<string> {
   const statements = [
     ...(connectionLimit === -1 ? [] : [`ALTER DATABASE :"database" CONNECTION LIMIT ${connectionLimit}`]),
-    ...(await settings(session)),
-    ...(await grants(session)),
-    ...(await remarks(session)),
+    ...(await settingStatements(session)),
+    ...(await grantStatements(session)),
+    ...(await commentStatements(session)),
+    ...(await labelStatements(session)),
   ];
   const title = header(session.database, "settings.sql", "sets what belongs to the database itself");
   return [title, "BEGIN;", ...statements.map((statement) => `${statement};`), "COMMIT;", ""].join("\n");
@@ -55,7 +59,8 @@ function localeClause({ provider, collate, ctype, locale, icuRules }: DatabaseFa
   return `LOCALE_PROVIDER ${provider} LC_COLLATE ${literal(collate)} LC_CTYPE ${literal(ctype)}${own}`;
 }
 
-async function settings(session: Session): Promise<string[]> {
+/** Of the database and of roles in it. As all statements here for psql, with `:"database"` as the database's name. */
+export async function settingStatements(session: Session): Promise<string[]> {
   const rows = await session.query<{ role: string | null; entries: string[] }>(
     `SELECT r.rolname AS role, s.setconfig AS entries FROM pg_db_role_setting s
        JOIN pg_database d ON d.oid = s.setdatabase AND d.datname = current_database()
@@ -71,7 +76,7 @@ async function settings(session: Session): Promise<string[]> {
  * A database with no ACL of its own keeps the default, in which PUBLIC may connect; one with an empty ACL grants nothing
  * to anybody.
  */
-async function grants(session: Session): Promise<string[]> {
+export async function grantStatements(session: Session): Promise<string[]> {
   const [own] = await session.query<{ owner: string }>(
     `SELECT pg_get_userbyid(datdba) AS owner FROM pg_database
      WHERE datname = current_database() AND datacl IS NOT NULL`,
@@ -93,21 +98,21 @@ async function grants(session: Session): Promise<string[]> {
   ];
 }
 
-async function remarks(session: Session): Promise<string[]> {
+async function commentStatements(session: Session): Promise<string[]> {
   const comments = await session.query<{ comment: string | null }>(
     `SELECT shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = current_database()`,
   );
+  return comments.flatMap(({ comment }) =>
+    comment === null ? [] : [`COMMENT ON DATABASE :"database" IS ${literal(comment)}`],
+  );
+}
+
+export async function labelStatements(session: Session): Promise<string[]> {
   const labels = await session.query<{ provider: string; label: string }>(
     `SELECT l.provider, l.label FROM pg_shseclabel l JOIN pg_database d ON d.oid = l.objoid
      WHERE l.classoid = 'pg_database'::regclass AND d.datname = current_database()`,
   );
-  return [
-    ...comments.flatMap(({ comment }) =>
-      comment === null ? [] : [`COMMENT ON DATABASE :"database" IS ${literal(comment)}`],
-    ),
-    ...labels.map(
-      ({ provider, label }) =>
-        `SECURITY LABEL FOR ${identifier(provider)} ON DATABASE :"database" IS ${literal(label)}`,
-    ),
-  ];
+  return labels.map(
+    ({ provider, label }) => `SECURITY LABEL FOR ${identifier(provider)} ON DATABASE :"database" IS ${literal(label)}`,
+  );
 }

@@ -1,3 +1,4 @@
+import type pg from "pg";
 import { connectToAny } from "./connect.ts";
 import { addressOf, type Connection } from "./connection.ts";
 import { postgresError } from "./session-errors.ts";
@@ -26,6 +27,14 @@ const atLeast17 = "current_setting('server_version_num')::int >= 170000";
  * in the database can stand in for what a query names, and no timeout or read-only default of database or role applies.
  */
 export async function openSession(connection: Connection, options: SessionOptions = {}): Promise<Session> {
+  return (await openSessionWithClient(connection, options)).session;
+}
+
+/** The same, with the driver's client for what it cannot do itself: only this folder knows the driver. */
+export async function openSessionWithClient(
+  connection: Connection,
+  options: SessionOptions,
+): Promise<{ session: Session; client: pg.Client }> {
   const { applicationName = "pgkit", signal, database = connection.database } = options;
   signal?.throwIfAborted();
   const client = await connectToAny(connection, { database, applicationName });
@@ -63,7 +72,7 @@ export async function openSession(connection: Connection, options: SessionOption
     await close();
     throw error;
   });
-  return { database, lost: lost.signal, query, close };
+  return { session: { database, lost: lost.signal, query, close }, client };
 }
 
 /** Runs `use` with a session and closes it, whatever happens. */

@@ -1,5 +1,5 @@
 import { isPgkitError } from "../lib/errors.ts";
-import type { Bytes } from "../lib/streams.ts";
+import { type Bytes, lent } from "../lib/streams.ts";
 import { decode } from "../repo/encoding.ts";
 import { checkStored, readVolumes } from "../repo/files.ts";
 import type { StoredFile } from "../repo/manifest.ts";
@@ -8,7 +8,8 @@ import type { RepositoryReader } from "../repo/repository.ts";
 /**
  * A tar of a base backup, decoded, also where the server compressed it. The stored bytes are checked while they pass, and
  * age and zstd check what they decode; the plain bytes are not summed up once more, since backup_manifest has a checksum
- * for every file. Fails with `object-corrupt`, `object-missing` or `identity-wrong`; `onBytes` counts stored bytes.
+ * for every file. Each piece is lent: its memory is gone once the next is asked for. Fails with `object-corrupt`,
+ * `object-missing` or `identity-wrong`; `onBytes` counts stored bytes.
  */
 export async function* readArchive(
   repository: RepositoryReader,
@@ -19,7 +20,9 @@ export async function* readArchive(
   const stored = counted(readVolumes(repository, file, { signal }), onBytes);
   const encoding = file.name.endsWith(".zst") ? (["zstd", ...file.encoding] as const) : file.encoding;
   try {
-    yield* decode(stored, encoding, repository.identities, where);
+    const plain = decode(stored, encoding, repository.identities, where);
+    // Nobody else holds what a decompressor gives; a store may hold what it gives itself.
+    yield* encoding[0] === "zstd" ? lent(plain) : plain;
   } catch (error) {
     // A changed header looks like one for other recipients, so that what is stored has to be looked at first.
     if (isPgkitError(error, "identity-wrong")) await checkStored(repository, file, { signal });

@@ -12,6 +12,7 @@ import { withWalFeed } from "./recovery-feed.ts";
 import type { RecoveryPlan } from "./recovery-plan.ts";
 import { prepareRecovery } from "./recovery-prepare.ts";
 import { assertSpace } from "./recovery-space.ts";
+import { lastRecordOf } from "./recovery-stop.ts";
 
 export interface InstanceRestore {
   repository: RepositoryReader;
@@ -55,7 +56,10 @@ export async function restoreInstance(request: InstanceRestore): Promise<Restore
   const files = await restoreClusterFiles({
     ...{ repository, chain: plan.chain, dataDir, tablespaces, delta, runAs, jobs: request.jobs, programs },
     ...{ clock, report, signal },
-    beforeControl: () => prepareRecovery(dataDir, request, runAs),
+    beforeControl: async () => {
+      const lastRecord = await lastRecordOf({ repository, plan, dataDir, signal });
+      await prepareRecovery(dataDir, { ...request, lastRecord }, runAs);
+    },
   });
   if (!request.start || programs === undefined) return { files, reached: undefined };
   return { files, reached: await recover(request, programs, runAs) };

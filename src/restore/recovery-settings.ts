@@ -1,5 +1,5 @@
 import { PgkitError } from "../lib/errors.ts";
-import { formatLsn } from "../lib/lsn.ts";
+import { formatLsn, type Lsn } from "../lib/lsn.ts";
 import type { RecoveryPlan } from "./recovery-plan.ts";
 import type { RecoveryTarget } from "./recovery-target.ts";
 
@@ -12,14 +12,17 @@ export interface RecoverySettingsInput {
   restoreCommand: string;
   /** A server that is promoted goes on archiving where its settings say so, unless this is set. */
   noArchive: boolean;
+  /** Of the backup, for the target `immediate`: see `lastRecordOf`. */
+  lastRecord?: Lsn | undefined;
 }
 
 /** The settings of a recovery by their names, in the order in which they are written. */
-export function recoverySettings({ plan, restoreCommand, noArchive }: RecoverySettingsInput): [string, string][] {
+export function recoverySettings(input: RecoverySettingsInput): [string, string][] {
+  const { plan, restoreCommand, noArchive, lastRecord } = input;
   const { target, targetTimeline, action, gapAt } = plan;
   return [
     ["restore_command", restoreCommand],
-    ...targetSettings(target),
+    ...targetSettings(target, lastRecord),
     ["recovery_target_timeline", targetTimeline],
     // Where there is no target, PostgreSQL promotes at the end whatever this says.
     ...(target.type === "latest" ? [] : [["recovery_target_action", action] as [string, string]]),
@@ -35,9 +38,12 @@ export function recoverySettings({ plan, restoreCommand, noArchive }: RecoverySe
 }
 
 /** The one target alone: an empty text for another kind counts as a second target to PostgreSQL. */
-function targetSettings(target: RecoveryTarget): [string, string][] {
+function targetSettings(target: RecoveryTarget, lastRecord: Lsn | undefined): [string, string][] {
   if (target.type === "latest") return [];
-  if (target.type === "immediate") return [["recovery_target", "immediate"]];
+  if (target.type === "immediate") {
+    if (lastRecord === undefined) return [["recovery_target", "immediate"]];
+    return targetSettings({ type: "lsn", lsn: lastRecord, inclusive: true }, undefined);
+  }
   const inclusive = "inclusive" in target ? target.inclusive : true;
   return [
     [`recovery_target_${target.type}`, targetText(target)],

@@ -21,6 +21,7 @@ import { assertReached, recoveryError } from "./recovery-end.ts";
 import { fetchForPlan } from "./recovery-feed.ts";
 import { followLog, type LogFollower } from "./recovery-follow.ts";
 import type { RecoveryPlan } from "./recovery-plan.ts";
+import { lastRecordOf } from "./recovery-stop.ts";
 import { installedLibraries, writeScratchConfiguration } from "./scratch-settings.ts";
 
 export interface ScratchRecovery {
@@ -158,11 +159,12 @@ async function recover(
   feed: Prefetcher,
   runAs: RunAs | undefined,
 ): Promise<{ server: RunningServer; reached: Reached }> {
-  const { plan, programs, clock, report, signal } = recovery;
+  const { repository, plan, programs, clock, report, signal } = recovery;
   const { dataDir, conf, wal, log, folder } = places;
   const restoreCommand = spoolRestoreCommand(wal);
+  const lastRecord = await lastRecordOf({ repository, plan, dataDir, signal });
   const settings = await writeScratchConfiguration({
-    ...{ programs, dataDir, folder: conf, runAs, recovery: { plan, restoreCommand } },
+    ...{ programs, dataDir, folder: conf, runAs, recovery: { plan, restoreCommand, lastRecord } },
     libraries: await librariesFor(recovery),
     partial: recovery.files.left.length > 0,
   });

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { isPgkitError } from "../lib/errors.ts";
 import { unlessAbsent } from "../store/file/errors.ts";
 import { checkSegment } from "./segment.ts";
-import { walkRecords } from "./segment-records.ts";
+import { endsSegment, walkRecords } from "./segment-records.ts";
 
 /**
  * True when the data directory has the segment itself, whole to its end, as one has that was restored from a backup with
@@ -30,9 +30,9 @@ export async function hasOwnSegment(
 function isFull(layout: Parameters<typeof walkRecords>[0]): boolean {
   const { bytes, startLsn, segmentBytes, blockBytes } = layout;
   let last: { lsn: bigint; end: number } | undefined;
-  for (const { lsn, endLsn, resourceManager, info } of walkRecords(layout)) {
-    if (resourceManager === 0 && (info & 0xf0) === xlogSwitch) return true;
-    last = { lsn, end: Number(endLsn - startLsn) };
+  for (const record of walkRecords(layout)) {
+    if (endsSegment(record)) return true;
+    last = { lsn: record.lsn, end: Number(record.endLsn - startLsn) };
   }
   if (last === undefined) return false;
   if (last.end >= segmentBytes) return true;
@@ -42,7 +42,6 @@ function isFull(layout: Parameters<typeof walkRecords>[0]): boolean {
   return goesOn && at + bytes.readUInt32LE(at) > segmentBytes;
 }
 
-const xlogSwitch = 0x40;
 const shortHeaderBytes = 24;
 /** Of a record's header: the position of the record before it. */
 const linkAt = 8;

@@ -77,9 +77,13 @@ export function* walkRecords(layout: PageLayout): Generator<WalRecord> {
     if (previous === undefined ? follows >= record.lsn : follows !== previous) return;
     previous = record.lsn;
     yield record;
-    const ended = record.resourceManager === xlogManager && (record.info & 0xf0) === xlogSwitch;
-    at = nextRecord(layout, ended ? roundUp(taken.end, layout.segmentBytes) : roundUp(taken.end, 8));
+    at = nextRecord(layout, endsSegment(record) ? roundUp(taken.end, layout.segmentBytes) : roundUp(taken.end, 8));
   }
+}
+
+/** True for the record after which a segment is left, whatever room there was. */
+export function endsSegment({ resourceManager, info }: Pick<WalRecord, "resourceManager" | "info">): boolean {
+  return resourceManager === xlogManager && (info & 0xf0) === xlogSwitch;
 }
 
 function recordOf({ startLsn }: PageLayout, at: number, { bytes, end }: { bytes: Buffer; end: number }): WalRecord {

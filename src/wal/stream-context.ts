@@ -35,7 +35,8 @@ export interface Streamer {
   readonly request: StreamRequest;
   /** Aborted when the run shall end: nothing more is received, what was received is stored. */
   readonly stop: AbortSignal;
-  readonly repositories: readonly Repository[];
+  /** Those that are open by now. */
+  readonly repositories: Repository[];
   /** The server that is followed, from when it was first reached. */
   stream: Stream | undefined;
   state: StreamState;

@@ -46,6 +46,7 @@ export async function streamWal(request: StreamRequest, stop: AbortSignal): Prom
   try {
     const beside = Promise.all([heartbeat(streamer), takeDueBaseBackup(streamer)]);
     beside.catch((error: unknown) => failed.abort(error));
+    await openRepositories(streamer);
     if (!ending.aborted) await storeLeftovers(streamer);
     await followServer(streamer, async (server) => {
       if (streamer.stream !== undefined) return assertSameSystem(streamer.stream, server, request);
@@ -73,13 +74,18 @@ async function newStreamer(request: StreamRequest, stop: AbortSignal): Promise<S
       cause,
     });
   });
-  const repositories: Repository[] = [];
   const streamer: Streamer = {
-    ...{ request, stop, repositories, stream: undefined, state: "starting", since: request.clock.now() },
+    ...{ request, stop, repositories: [], stream: undefined, state: "starting", since: request.clock.now() },
     ...{ troubles: new Map(), timeline: undefined, serverLsn: undefined, retainedBytes: undefined },
     ...{ lag: { samples: [] }, lagSeconds: undefined, level: "fine", waitingSegments: 0, telling: pLimit(1) },
   };
   await saveStatus(streamer);
+  return streamer;
+}
+
+/** All of them, or until the run is stopped. The status is told meanwhile: who waits for a store is not dead. */
+async function openRepositories(streamer: Streamer): Promise<void> {
+  const { request, stop, repositories } = streamer;
   for (const { where, open } of request.repositories) {
     const say = (error: unknown) => sayTrouble(streamer, where, error);
     const { clock } = request;
@@ -90,7 +96,6 @@ async function newStreamer(request: StreamRequest, stop: AbortSignal): Promise<S
     sayFine(streamer, where);
     repositories.push(opened);
   }
-  return streamer;
 }
 
 /** What an earlier run had received and not stored; the server may not have it any more, or be gone. */

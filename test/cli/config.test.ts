@@ -90,7 +90,7 @@ test("the whole file of the contract loads", async () => {
       base: { keepLast: 2, windowMs: 14 * 86_400_000 },
     },
     objectives: { rpoMs: 3_600_000, rtoMs: 1_800_000 },
-    base: { engine: "protocol", standby: undefined, checkpoint: "fast", maxRate: undefined, level: 3, workers: 2 },
+    base: { engine: "protocol", standby: undefined, checkpoint: "fast", maxRate: undefined, level: 1, workers: 2 },
     archive: {
       ...{ method: "stream", timeoutMs: 60_000, command: undefined, spool: "pg_wal/pgkit", parallel: 4 },
       ...{ slot: "pgkit_shared", streamFolder: undefined, flushEveryMs: 5000, onFull: "alert" },

@@ -28,7 +28,7 @@ export const baseOptions = {
   }),
   level: option(value.wholeNumber(1, 22), {
     key: `${instance}.base.level`,
-    default: 3,
+    default: 1,
     doc: "zstd level by which the server compresses what it sends",
   }),
   workers: option(value.wholeNumber(0, 64), {

@@ -1,3 +1,4 @@
+import { moveOptions } from "./move.ts";
 import { option, type ValuesOf } from "./option.ts";
 import * as value from "./values.ts";
 
@@ -128,6 +129,11 @@ export const commandOptions = {
     default: false,
     doc: "store all that PostgreSQL has ready, and go on until nothing has been for a minute",
   }),
+  live: option(value.yesOrNo, {
+    flag: "--live",
+    default: false,
+    doc: "ask only whether the streamer itself works: to start it anew because the server or the store is down helps nobody",
+  }),
   ahead: option(value.yesOrNo, {
     flag: "--ahead",
     default: false,
@@ -212,6 +218,7 @@ export const commandOptions = {
     default: false,
     doc: "compare only the tables and the number of their rows, not what is in them",
   }),
+  ...moveOptions,
   reason: option(value.text, { flag: "--reason <text>", doc: "why, for those who find the pin later" }),
 };
 

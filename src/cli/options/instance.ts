@@ -24,6 +24,16 @@ export const instanceOptions = {
   }),
   passwordSecretName: option(value.text, { key: `${instance}.passwordFrom.secret.name`, doc: "name of that Secret" }),
   passwordSecretKey: option(value.text, { key: `${instance}.passwordFrom.secret.key`, doc: "key in that Secret" }),
+  peer: option(value.hostAndPort, {
+    key: `${instance}.peer`,
+    defaultDoc: "that of the url",
+    doc: "`host:port` by which other PostgreSQL servers reach it, for the replication of an online move",
+  }),
+  endpoint: option(value.hostAndPort, {
+    key: `${instance}.endpoint`,
+    defaultDoc: "that of the url",
+    doc: "`host:port` by which applications reach it: what a move writes into Secrets and proxies",
+  }),
   include: option(value.listOf(value.text), {
     key: `${instance}.databases.include`,
     defaultDoc: "every database but the templates",

@@ -47,6 +47,14 @@ export function listOf<T>(item: ValueType<T>): ValueType<readonly T[]> {
   };
 }
 
+/** An address without user or database; the port is PostgreSQL's own where left out. */
+export const hostAndPort: ValueType<{ readonly host: string; readonly port: number }> = one("host:port", (text) => {
+  const [, bracketed, plain, port = "5432"] =
+    /^(?:\[([0-9A-Fa-f:.]+)\]|([^\s:/@[\]]+))(?::(\d{1,5}))?$/.exec(text) ?? [];
+  const host = bracketed ?? plain;
+  return host === undefined || Number(port) < 1 || Number(port) > 65_535 ? undefined : { host, port: Number(port) };
+});
+
 export const yesOrNo: ValueType<boolean> = {
   ...one("true or false", (text) => truths.get(text.toLowerCase())),
   shape: "switch",

@@ -1,0 +1,236 @@
+import { isPgkitError, PgkitError } from "../lib/errors.ts";
+import { formatDuration } from "../lib/parse.ts";
+import type { Report } from "../lib/report.ts";
+import type { Clock } from "../lib/time.ts";
+import type { EndGuard } from "./guard.ts";
+import type { Journal } from "./journal.ts";
+
+/** What the engine knows of a step; `step.ts` says what each part promises. */
+export interface SagaStep<Context> {
+  readonly name: string;
+  readonly does: string;
+  readonly blocks?: true;
+  check(context: Context, plan: unknown): Promise<"todo" | "partial" | "done">;
+  prepare?(context: Context): Promise<unknown>;
+  run(context: Context, plan: unknown): Promise<unknown>;
+  verify(context: Context, result: unknown): Promise<void>;
+  undo(context: Context, plan: unknown, result: unknown): Promise<void>;
+}
+
+export interface Saga<Context> {
+  readonly steps: readonly SagaStep<Context>[];
+  readonly journal: Pick<Journal, "steps" | "append">;
+  /** A context whose work ends with this signal. */
+  contextFor(signal: AbortSignal): Context;
+  /** The step after which nothing is blocked any more. */
+  readonly opens: string;
+  /** The step that decides whose turn it is: once it is done the way out of a block is forward. */
+  readonly decides: string;
+  /** The longest that a block may last. */
+  readonly maxBlockMs: number | undefined;
+  /** Starts what lets the application in again should this process be killed while it blocks it. */
+  startGuard(): EndGuard;
+  readonly clock: Clock;
+  readonly report: Report;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Does what is not done yet, in order: check, prepare, plan into the journal, run, verify, result into the journal. A
+ * failure inside the block lifts it, by undoing every step since it began, before the failure is told; one outside leaves
+ * what is done. Killed anywhere, the same call goes on; a block in which it was killed is ended first, since nobody
+ * knows what was written after its deadline.
+ */
+export async function goForward<Context>(saga: Saga<Context>): Promise<void> {
+  await endBlock(saga);
+  const block = blockOf(saga);
+  try {
+    for (const step of saga.steps) await forward(saga, step, block);
+  } catch (error) {
+    block.end();
+    // Who has lost the journal has no say any more: the other runner lifts the block, or goes on in it.
+    // What fails in that is told as the failure of its step.
+    if (isBlocked(saga) && !isPgkitError(error, "locked")) await undoBlock(saga);
+    throw error;
+  } finally {
+    block.end();
+  }
+}
+
+/**
+ * Undoes every step that has begun, in reverse order. Where that fails while the application is blocked, it is let in again
+ * before the failure is told: at the target as long as it still belongs there, else at the source.
+ */
+export async function goBack<Context>(saga: Saga<Context>): Promise<void> {
+  const block = blockOf(saga);
+  try {
+    for (const step of saga.steps.toReversed()) {
+      if (!saga.journal.steps.has(step.name)) continue;
+      if (step.name === saga.opens) block.begin();
+      await back(saga, step, block.signal);
+      if (step.blocks === true) await block.finish();
+    }
+  } catch (error) {
+    block.end();
+    if (!isPgkitError(error, "locked")) await endBlock(saga);
+    throw error;
+  } finally {
+    block.end();
+  }
+}
+
+/** True from the block's beginning until the step that opens is done, as the journal has it. */
+export function isBlocked<Context>({ steps, journal, opens }: Pick<Saga<Context>, "steps" | "journal" | "opens">) {
+  const begun = steps.some(({ blocks, name }) => blocks === true && journal.steps.has(name));
+  return begun && journal.steps.get(opens)?.isDone !== true;
+}
+
+/**
+ * Undoes the steps of a block that is not to go on, so that the application works where it was. What fails on the way, such
+ * as a target that is down, stays for a later rollback and keeps nobody from the source; unless the target may be open.
+ * Gives what failed.
+ */
+async function undoBlock<Context>(saga: Saga<Context>): Promise<unknown[]> {
+  saga.report({ type: "note", message: "lifting the block: the application goes on where it was" });
+  const begins = saga.steps.findIndex(({ blocks }) => blocks === true);
+  const ends = saga.steps.findIndex(({ name }) => name === saga.opens);
+  const failures: unknown[] = [];
+  for (const step of saga.steps.slice(begins, ends + 1).toReversed()) {
+    if (!saga.journal.steps.has(step.name)) continue;
+    try {
+      await back(saga, step, new AbortController().signal);
+    } catch (error) {
+      failures.push(error);
+      if (step.name === saga.opens || isPgkitError(error, "locked")) break;
+    }
+  }
+  return failures;
+}
+
+/**
+ * After a run that was killed or failed in a block: lets the application in where it is pointed at now. Changes nothing where
+ * nothing is blocked. Fails with what kept it from that.
+ */
+export async function endBlock<Context>(saga: Saga<Context>): Promise<void> {
+  const { steps, journal, report } = saga;
+  const [deciding, opening] = [saga.decides, saga.opens].map((wanted) => steps.find(({ name }) => name === wanted));
+  if (deciding === undefined || opening === undefined) return;
+  const block = { signal: new AbortController().signal, begin: noop, finish: async () => noop(), end: noop };
+  const context = saga.contextFor(block.signal);
+  if (!isBlocked(saga)) {
+    // A way back that was cut may have closed the target, and not yet said so.
+    const opened = journal.steps.get(opening.name);
+    if (opened === undefined || (await opening.check(context, opened.plan)) === "done") return;
+  }
+  if ((await deciding.check(context, journal.steps.get(deciding.name)?.plan)) === "todo") {
+    const [failure] = await undoBlock(saga);
+    if (failure !== undefined) throw failure;
+    return;
+  }
+  report({ type: "note", message: "opening the target: the application goes on there" });
+  await forward(saga, deciding, block);
+  await forward(saga, opening, block);
+}
+
+async function forward<Context>(saga: Saga<Context>, step: SagaStep<Context>, block: Block): Promise<void> {
+  const { journal, clock, report } = saga;
+  if (step.blocks === true) block.begin();
+  const context = saga.contextFor(block.signal);
+  const entry = journal.steps.get(step.name);
+  const state = await step.check(context, entry?.plan);
+  block.signal.throwIfAborted();
+  if (!(state === "done" && entry?.isDone === true)) {
+    const startedMs = clock.monotonicMs();
+    const task = step.name;
+    report({ type: "start", task });
+    try {
+      const plan = entry === undefined ? await planned(saga, step, context) : entry.plan;
+      const result = await step.run(context, plan);
+      block.signal.throwIfAborted();
+      await step.verify(context, result);
+      await journal.append({ type: "result", step: step.name, ...(result === undefined ? {} : { result }) });
+    } catch (error) {
+      const told = block.signal.aborted ? block.signal.reason : error;
+      report({ type: "failed", task, message: told instanceof Error ? told.message : String(told) });
+      throw told;
+    }
+    report({ type: "done", task, seconds: (clock.monotonicMs() - startedMs) / 1000, summary: step.does });
+  }
+  if (step.name === saga.opens) await block.finish();
+}
+
+async function planned<Context>(saga: Saga<Context>, step: SagaStep<Context>, context: Context): Promise<unknown> {
+  const plan = await step.prepare?.(context);
+  await saga.journal.append({ type: "plan", step: step.name, ...(plan === undefined ? {} : { plan }) });
+  return plan;
+}
+
+async function back<Context>(saga: Saga<Context>, step: SagaStep<Context>, signal: AbortSignal): Promise<void> {
+  const entry = saga.journal.steps.get(step.name);
+  const startedMs = saga.clock.monotonicMs();
+  const task = `undo ${step.name}`;
+  saga.report({ type: "start", task });
+  try {
+    await step.undo(saga.contextFor(signal), entry?.plan, entry?.result);
+    await saga.journal.append({ type: "undone", step: step.name });
+  } catch (error) {
+    const told = signal.aborted ? signal.reason : error;
+    saga.report({ type: "failed", task, message: told instanceof Error ? told.message : String(told) });
+    throw told;
+  }
+  saga.report({ type: "done", task, seconds: (saga.clock.monotonicMs() - startedMs) / 1000 });
+}
+
+/** The time of a block, from its beginning until the application may write again. */
+interface Block {
+  /** Aborted by the run's own signal, and when the block lasts too long. */
+  readonly signal: AbortSignal;
+  begin(): void;
+  /** The application works again: how long it was blocked goes into the journal. */
+  finish(): Promise<void>;
+  end(): void;
+}
+
+function blockOf<Context>({ journal, clock, maxBlockMs, signal, startGuard }: Saga<Context>): Block {
+  const over = new AbortController();
+  const done = new AbortController();
+  let beganMs: number | undefined;
+  let endGuard: EndGuard | undefined;
+  const end = () => {
+    done.abort();
+    endGuard?.();
+    endGuard = undefined;
+  };
+  return {
+    signal: AbortSignal.any([signal, over.signal]),
+    begin: () => {
+      if (beganMs !== undefined) return;
+      endGuard = startGuard();
+      beganMs = clock.monotonicMs();
+      if (maxBlockMs === undefined) return;
+      clock.delay(maxBlockMs, done.signal).then(() => over.abort(tooLong(maxBlockMs)), noop);
+    },
+    finish: async () => {
+      end();
+      if (beganMs === undefined) return;
+      const writeBlockedMs = Math.round(clock.monotonicMs() - beganMs);
+      beganMs = undefined;
+      await journal.append({ type: "blocked", writeBlockedMs });
+    },
+    end,
+  };
+}
+
+function tooLong(maxBlockMs: number): PgkitError {
+  return new PgkitError(
+    "move-stopped",
+    `writes were blocked for ${formatDuration(maxBlockMs)}, which is the most allowed`,
+    {
+      hint: "the block was lifted and nothing is lost: pgkit move resume tries again, --max-block allows longer",
+    },
+  );
+}
+
+function noop(): void {
+  // The time of the block is not up: its delay was called off.
+}

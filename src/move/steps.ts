@@ -1,0 +1,52 @@
+import type { SagaStep } from "./saga.ts";
+import type { MoveContext, MoveFacts, Step } from "./step.ts";
+import { backUpStep } from "./steps/back-up.ts";
+import { blockWritesStep } from "./steps/block-writes.ts";
+import { buildIndexesStep } from "./steps/build-indexes.ts";
+import { catchUpStep } from "./steps/catch-up.ts";
+import { cleanUpStep } from "./steps/clean-up.ts";
+import { compareStep } from "./steps/compare.ts";
+import { copyDataStep } from "./steps/copy-data.ts";
+import { copyRolesStep } from "./steps/copy-roles.ts";
+import { copySchemaStep } from "./steps/copy-schema.ts";
+import { createDatabaseStep } from "./steps/create-database.ts";
+import { drainStep } from "./steps/drain.ts";
+import { finalBackupStep } from "./steps/final-backup.ts";
+import { preflightStep } from "./steps/preflight.ts";
+import { proveAgainStep } from "./steps/prove-again.ts";
+import { replicateStep } from "./steps/replicate.ts";
+import { reverseFeedStep } from "./steps/reverse-feed.ts";
+import { sequencesStep } from "./steps/sequences.ts";
+import { switchStep } from "./steps/switch.ts";
+import { unblockStep } from "./steps/unblock.ts";
+import { watchStep } from "./steps/watch.ts";
+
+type AnyStep = SagaStep<MoveContext>;
+
+const before = [preflightStep, backUpStep, copyRolesStep, createDatabaseStep];
+const blocked = [sequencesStep, compareStep, reverseFeedStep, switchStep, unblockStep];
+
+/** With writes blocked from `block-writes` on, for as long as it takes to carry over what was written last. */
+const online = [
+  ...before,
+  ...[copySchemaStep, replicateStep, buildIndexesStep, catchUpStep, blockWritesStep, drainStep],
+  ...blocked,
+  watchStep,
+];
+
+/** With writes blocked for the whole copy. */
+const offline = [...before, blockWritesStep, copySchemaStep, copyDataStep, buildIndexesStep, ...blocked, watchStep];
+
+/** The steps of a move, in order. */
+export function stepsOf({ mode, options }: Pick<MoveFacts, "mode" | "options">): readonly AnyStep[] {
+  const steps = mode === "online" ? online : offline;
+  return erased(steps.filter((step) => options.reverseFeed || step !== reverseFeedStep));
+}
+
+/** What `pgkit move finish` does. */
+export const finishSteps: readonly AnyStep[] = erased([finalBackupStep, proveAgainStep, cleanUpStep]);
+
+/** The engine hands each step's plan and result back to it as they were; it knows nothing of their types. */
+function erased(steps: readonly Step<never, never>[]): readonly AnyStep[] {
+  return steps as unknown as readonly AnyStep[];
+}

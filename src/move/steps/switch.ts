@@ -1,0 +1,119 @@
+import { PgkitError } from "../../lib/errors.ts";
+import { spellAddress } from "../../switch/switch-errors.ts";
+import { type EndpointAddress, isSameAddress, type Switcher } from "../../switch/switcher.ts";
+import type { MoveContext, Step, SwitchedFrom } from "../step.ts";
+import { provesTarget } from "../switched.ts";
+
+export interface SwitchStepPlan {
+  /** Where each pointed before; so the way back leads there however the configuration spells the source. */
+  readonly switched: SwitchedFrom;
+  readonly to: EndpointAddress;
+}
+
+export interface SwitchStepResult {
+  readonly to: EndpointAddress;
+  readonly where: readonly string[];
+}
+
+/**
+ * Points the application at the target, by all of its switchers at once. `seal` makes the block permanent just before:
+ * from then on no deadline opens the source, where a late write would be lost. Its undoing points back what was switched,
+ * also where only some were; what somebody else has changed meanwhile is left and named by a `switch-conflict`.
+ */
+export function switchStepOf(seal: (context: MoveContext) => Promise<void>): Step<SwitchStepPlan, SwitchStepResult> {
+  const step: Step<SwitchStepPlan, SwitchStepResult> = {
+    name: "switch",
+    does: "points the application at the target",
+    async check(context, plan) {
+      const to = plan?.to ?? targetOf(context);
+      const places = await Promise.all(context.switchers.map((switcher) => switcher.current(context.signal)));
+      const there = places.filter((place) => isSameAddress(place, to)).length;
+      // With none there is nothing to ask: the user points the application by hand.
+      if (places.length === 0) return context.resultOf(step) === undefined ? "todo" : "done";
+      return there === 0 ? "todo" : there === places.length ? "done" : "partial";
+    },
+    async prepare(context) {
+      const to = targetOf(context);
+      const switched = await Promise.all(
+        context.switchers.map(async (switcher) => {
+          const { host, port, database } = await switcher.current(context.signal);
+          const from = { host, port, database };
+          if (isSameAddress(from, to)) throw thereBefore(switcher, to);
+          return { where: switcher.where, from };
+        }),
+      );
+      return { switched, to };
+    },
+    async run(context, { switched, to }) {
+      await seal(context);
+      await allOf(ownSwitchers(context, switched), ({ switcher, from }) => switcher.point(from, to, context.signal));
+      return { to, where: switched.map(({ where }) => where) };
+    },
+    async verify(context, { to }) {
+      await allOf(context.switchers, async (switcher) => {
+        const now = await switcher.current(context.signal);
+        if (!isSameAddress(now, to)) throw notThere(switcher, now, to);
+        await provesTarget(context, switcher.where, now);
+      });
+    },
+    async undo(context, plan) {
+      if (plan === undefined) return;
+      const { switched, to } = plan;
+      await allOf(ownSwitchers(context, switched), ({ switcher, from }) => switcher.point(to, from, context.signal));
+    },
+  };
+  return step;
+}
+
+/** Where the application is to find its database. */
+export function targetOf({ target, move }: MoveContext): EndpointAddress {
+  return { host: target.endpoint.host, port: target.endpoint.port, database: move.database };
+}
+
+/** Each switcher that was journaled, with where it pointed. */
+function ownSwitchers(context: MoveContext, switched: SwitchedFrom): { switcher: Switcher; from: EndpointAddress }[] {
+  const unknown = context.switchers.find(({ where }) => !switched.some((one) => one.where === where));
+  if (unknown !== undefined) throw changedConfiguration(`${unknown.where} was not`);
+  return switched.map(({ where, from }) => {
+    const switcher = context.switchers.find((one) => one.where === where);
+    if (switcher === undefined) throw changedConfiguration(`${where} was, and is no longer`);
+    return { switcher, from };
+  });
+}
+
+/** Waits for all, so that none is under way any more when a failure is told: the first one. */
+async function allOf<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const outcomes = await Promise.allSettled(items.map(work));
+  const failed = outcomes.find((outcome) => outcome.status === "rejected");
+  if (failed !== undefined) throw failed.reason;
+}
+
+function thereBefore({ where }: Switcher, to: EndpointAddress): PgkitError {
+  return new PgkitError(
+    "switch-conflict",
+    `${where} points at ${spellAddress(to)} already, before the move has switched it`,
+    {
+      hint: "who changed it? point it back at the source, then pgkit move resume, or pgkit move rollback",
+    },
+  );
+}
+
+function notThere({ where }: Switcher, now: EndpointAddress, to: EndpointAddress): PgkitError {
+  return new PgkitError(
+    "switch-conflict",
+    `${where} points at ${spellAddress(now)} and not at ${spellAddress(to)}, where it was pointed`,
+    {
+      hint: "something puts it back: stop that, then pgkit move resume",
+    },
+  );
+}
+
+function changedConfiguration(what: string): PgkitError {
+  return new PgkitError(
+    "move-refused",
+    `the configuration of the application's switch has changed: ${what} part of it when the move began`,
+    {
+      hint: "put the application's switch: back as it was until the move is finished or rolled back",
+    },
+  );
+}
