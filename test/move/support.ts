@@ -33,7 +33,7 @@ export async function startMoveClusters(
 ): Promise<MoveClusters> {
   const start = (own: ClusterOptions = {}) =>
     startCluster({ ...own, settings: { ...logicalSettings, ...own.settings } });
-  const [source, target] = await Promise.all([start(options.source), start(options.target)]);
+  const [source, target] = await Promise.all([start(options.source), start({ lineage: "target", ...options.target })]);
   return {
     ...{ source, target },
     [Symbol.asyncDispose]: async () => {
