@@ -4,6 +4,7 @@ import { parseConnection } from "../postgres/connection.ts";
 import { leaseOptions } from "./actor.ts";
 import type { CommandContext } from "./command.ts";
 import type { InstanceConfig } from "./config.ts";
+import { openWhereItWas, ownMemory } from "./known-place.ts";
 import type { CommandFlags } from "./options/command.ts";
 import { withoutPassword } from "./postgres-url.ts";
 
@@ -31,7 +32,7 @@ export async function takeBaseBackup(
   const request = await requestOf(context, instance, flags);
   const openers = config.repositories.map((repository) => ({
     where: repository.url,
-    open: () => context.openOrCreateRepository(repository),
+    open: () => openWhereItWas(context, repository, ownMemory(context.env)),
   }));
   const lease = { ...leaseOptions(context, "backup base"), withoutConditions: "proceed" as const };
   return withDestinations(openers, instance.name, lease, async (destinations, failures) => {

@@ -1,9 +1,10 @@
 import { readFile } from "node:fs/promises";
 import { PgkitError } from "../lib/errors.ts";
-import type { RepositorySettings } from "../repo/repository.ts";
+import type { Repository, RepositorySettings } from "../repo/repository.ts";
 import type { CommandContext } from "./command.ts";
 import type { RepositoryConfig } from "./config.ts";
 import type { ContextInput } from "./context.ts";
+import { folderOfUrl } from "./known-place.ts";
 
 /** Opens what the configuration names; everything heavy loads when it is called. */
 export function storesOf(
@@ -26,13 +27,25 @@ export function storesOf(
     identities: ({ encryption }) => readIdentities(encryption.identityFile, input),
     openRepository: async (repository) => {
       const { openRepository } = await import("../repo/repository.ts");
-      return openRepository(await openStore(repository), settingsOf(repository, input), { signal });
+      const opened = await openRepository(await openStore(repository), settingsOf(repository, input), { signal });
+      return await standingIn(repository, opened);
     },
     openOrCreateRepository: async (repository) => {
       const { openOrCreateRepository } = await import("../repo/repository.ts");
-      return openOrCreateRepository(await openStore(repository), settingsOf(repository, input), clock, { signal });
+      const store = await openStore(repository);
+      const opened = await openOrCreateRepository(store, settingsOf(repository, input), clock, { signal });
+      return await standingIn(repository, opened);
     },
   };
+}
+
+/** A file system may be unmounted under us. */
+async function standingIn<Opened extends Repository>({ url }: RepositoryConfig, opened: Opened) {
+  const path = folderOfUrl(url);
+  if (path === undefined) return opened;
+  const { standing } = await import("../repo/standing.ts");
+  const { deviceOf } = await import("../store/file/device.ts");
+  return await standing(opened, () => deviceOf(path));
 }
 
 function settingsOf(repository: RepositoryConfig, input: ContextInput): RepositorySettings {
