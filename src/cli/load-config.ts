@@ -55,6 +55,10 @@ export async function loadConfig(given: ConfigInput): Promise<Config> {
     lease: { ttlMs: settings.get(leaseOptions.leaseTtl), waitMs: settings.get(leaseOptions.leaseWait) },
     postgresBin: settings.get(machineOptions.postgresBin) ?? [],
     timeZone: settings.get(globalOptions.timeZone),
+    kubernetes: {
+      kubeconfig: settings.get(machineOptions.kubeconfig),
+      context: settings.get(machineOptions.kubeContext),
+    },
   };
   if (problems.length > 0) throw settingsError("config", problems);
   return config;
