@@ -3,8 +3,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "vitest";
-import { type StartOptions, runProgram, startProgram } from "../faults/process.ts";
-import { applicationUrl, makeApplication, type MoveClusters, startMoveClusters } from "../move/support.ts";
+import { runProgram, type StartOptions, startProgram } from "../faults/process.ts";
+import { applicationUrl, type MoveClusters, makeApplication, startMoveClusters } from "../move/support.ts";
 import { startWriter, type Writer } from "../move/writer.ts";
 import type { ClusterOptions } from "../support/cluster.ts";
 import { type Pgkit, pgkitFor } from "../support/pgkit.ts";
@@ -69,7 +69,10 @@ async function expectEveryRow(cluster: MoveClusters["source"], { acknowledged, n
   const rows = await cluster.psql(`SELECT n FROM ledger WHERE writer = '${name}' ORDER BY id`, "litellm");
   const found = rows.split("\n").filter(Boolean).map(Number);
   const there = new Set(found);
-  expect(acknowledged.filter((n) => !there.has(n)), "acknowledged and lost").toEqual([]);
+  expect(
+    acknowledged.filter((n) => !there.has(n)),
+    "acknowledged and lost",
+  ).toEqual([]);
   expect(found.length, "doubled").toBe(there.size);
   expect(found, "in order").toEqual(found.toSorted((a, b) => a - b));
 }
