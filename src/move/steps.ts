@@ -6,6 +6,7 @@ import { buildIndexesStep } from "./steps/build-indexes.ts";
 import { catchUpStep } from "./steps/catch-up.ts";
 import { cleanUpStep } from "./steps/clean-up.ts";
 import { compareStep } from "./steps/compare.ts";
+import { compareStructureStep } from "./steps/compare-structure.ts";
 import { copyDataStep } from "./steps/copy-data.ts";
 import { copyRolesStep } from "./steps/copy-roles.ts";
 import { copySchemaStep } from "./steps/copy-schema.ts";
@@ -29,7 +30,7 @@ const blocked = [sequencesStep, compareStep, reverseFeedStep, switchStep, unbloc
 /** With writes blocked from `block-writes` on, for as long as it takes to carry over what was written last. */
 const online = [
   ...before,
-  ...[copySchemaStep, replicateStep, buildIndexesStep, catchUpStep, blockWritesStep, drainStep],
+  ...[copySchemaStep, replicateStep, buildIndexesStep, compareStructureStep, catchUpStep, blockWritesStep, drainStep],
   ...blocked,
   watchStep,
 ];
