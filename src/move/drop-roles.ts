@@ -1,20 +1,20 @@
 import { identifier } from "../postgres/quote.ts";
 import { sqlStateOf } from "../postgres/session-errors.ts";
-import type { MoveContext } from "./step.ts";
+import type { MoveContext, Side } from "./step.ts";
 
 /**
- * Drops those of the roles on the target that are there and that nothing else uses: no object or grant in any database, no
+ * Drops those of the roles on this side that are there and that nothing else uses: no object or grant in any database, no
  * member that is not dropped too, no session, no setting in another database. Says which ones stay, and why.
  */
-export async function dropRoles(context: MoveContext, names: readonly string[]): Promise<void> {
-  const { database } = context.target.connection;
+export async function dropRoles(context: MoveContext, names: readonly string[], side: Side = "target"): Promise<void> {
+  const { database } = context[side].connection;
   await context.session(
-    "target",
+    side,
     async (session) => {
       const roles = await session.query<{ name: string; use: string | null }>(usesOfRoles, [names]);
       for (const { name, use } of roles) {
         if (use !== null) {
-          stays(context, name, use);
+          stays(context, side, name, use);
           continue;
         }
         try {
@@ -22,7 +22,7 @@ export async function dropRoles(context: MoveContext, names: readonly string[]):
         } catch (error) {
           // dependent_objects_still_exist: somebody began to use it in this moment, or it granted what others have.
           if (sqlStateOf(error) !== "2BP01") throw error;
-          stays(context, name, error instanceof Error ? error.message : String(error));
+          stays(context, side, name, error instanceof Error ? error.message : String(error));
         }
       }
     },
@@ -30,10 +30,10 @@ export async function dropRoles(context: MoveContext, names: readonly string[]):
   );
 }
 
-function stays({ report, target }: MoveContext, role: string, why: string): void {
+function stays({ report, ...context }: MoveContext, side: Side, role: string, why: string): void {
   report({
     type: "warning",
-    message: `role ${role}, which the move had made on ${target.instance}, stays there: ${why}`,
+    message: `role ${role} stays on ${context[side].instance}: ${why}`,
     hint: "drop it by hand when nothing needs it any more",
   });
 }

@@ -4,6 +4,7 @@ import { backUpStep } from "./steps/back-up.ts";
 import { blockWritesStep } from "./steps/block-writes.ts";
 import { buildIndexesStep } from "./steps/build-indexes.ts";
 import { catchUpStep } from "./steps/catch-up.ts";
+import { cleanUpStep } from "./steps/clean-up.ts";
 import { compareStep } from "./steps/compare.ts";
 import { compareStructureStep } from "./steps/compare-structure.ts";
 import { copyDataStep } from "./steps/copy-data.ts";
@@ -13,6 +14,7 @@ import { createDatabaseStep } from "./steps/create-database.ts";
 import { drainStep } from "./steps/drain.ts";
 import { finalBackupStep } from "./steps/final-backup.ts";
 import { preflightStep } from "./steps/preflight.ts";
+import { proveAgainStep } from "./steps/prove-again.ts";
 import { replicateStep } from "./steps/replicate.ts";
 import { reverseFeedStep } from "./steps/reverse-feed.ts";
 import { sequencesStep } from "./steps/sequences.ts";
@@ -48,7 +50,7 @@ export function stepsOf({ mode, options }: Pick<MoveFacts, "mode" | "options">):
 }
 
 /** What `pgkit move finish` does. */
-export const finishSteps: readonly AnyStep[] = erased([finalBackupStep]);
+export const finishSteps: readonly AnyStep[] = erased([finalBackupStep, proveAgainStep, cleanUpStep]);
 
 /** The engine hands each step's plan and result back to it as they were; it knows nothing of their types. */
 function erased(steps: readonly { readonly name: string }[]): readonly AnyStep[] {

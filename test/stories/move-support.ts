@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { parseEnv } from "node:util";
 import { expect } from "vitest";
 import { runProgram, type StartOptions, startProgram } from "../faults/process.ts";
 import { applicationUrl, type MoveClusters, makeApplication, startMoveClusters } from "../move/support.ts";
@@ -45,7 +46,8 @@ export async function startStory(options: StoryOptions = {}): Promise<MoveStory>
     ...["applications:", "  litellm:", "    instance: shared", "    dedicated: own", "    switch:"],
     ...lines.map((line) => `      ${line}`),
   ]);
-  const url = options.url ?? (() => /^DATABASE_URL=(.*)$/m.exec(readFileSync(envFile, "utf8"))?.[1] ?? "");
+  // As Node's own --env-file reads it.
+  const url = options.url ?? (() => parseEnv(readFileSync(envFile, "utf8"))["DATABASE_URL"] ?? "");
   const started: StartOptions = { files: { "pgkit.yaml": pgkit.yaml } };
   return {
     ...{ ...clusters, pgkit, envFile },
