@@ -7,6 +7,7 @@ import { demoCommand } from "./commands/demo.ts";
 import { healthzCommand } from "./commands/healthz.ts";
 import { keepCommand } from "./commands/keep.ts";
 import { listCommand } from "./commands/list.ts";
+import { manifestsCommand } from "./commands/manifests.ts";
 import { pitrDisableCommand } from "./commands/pitr-disable.ts";
 import { pitrEnableCommand } from "./commands/pitr-enable.ts";
 import { pitrStatusCommand } from "./commands/pitr-status.ts";
@@ -35,6 +36,7 @@ export const commands: readonly Command[] = [
   pitrDisableCommand,
   pitrStatusCommand,
   scheduleCommand,
+  manifestsCommand,
   walPushCommand,
   walFetchCommand,
   walStreamCommand,
