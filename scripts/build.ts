@@ -19,6 +19,23 @@ const lazyBuiltins: Plugin = {
   },
 };
 
+/**
+ * The client of Kubernetes does not say that its modules do nothing when they are loaded; they do nothing, and most of its 30 MiB are
+ * classes of kinds that pgkit reads as plain data. Told so, esbuild leaves them out.
+ */
+const onlyUsedParts: Plugin = {
+  name: "only-used-parts",
+  setup(setup) {
+    setup.onResolve({ filter: /^@kubernetes\/client-node$|^\./ }, async ({ path, pluginData, ...how }) => {
+      const isClient = path.startsWith("@") || how.importer.includes("/node_modules/@kubernetes/client-node/dist/");
+      if (!isClient || pluginData === "resolving") return undefined;
+      const { resolveDir, kind, importer } = how;
+      const found = await setup.resolve(path, { resolveDir, kind, importer, pluginData: "resolving" });
+      return { ...found, sideEffects: false };
+    });
+  },
+};
+
 const root = join(import.meta.dirname, "..");
 const dist = resolve(root, process.argv[2] ?? "dist");
 await rm(dist, { recursive: true, force: true });
@@ -35,7 +52,7 @@ const { metafile } = await build({
   legalComments: "none",
   // pg takes its native bindings only when asked to; pgkit never asks.
   external: ["pg-native"],
-  plugins: [lazyBuiltins],
+  plugins: [lazyBuiltins, onlyUsedParts],
   banner: {
     js: 'import{createRequire as __createRequire}from"node:module";const require=__createRequire(import.meta.url);',
   },

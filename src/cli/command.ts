@@ -1,3 +1,4 @@
+import type { Kube } from "../kube/kube.ts";
 import type { Moment } from "../lib/parse-time.ts";
 import type { Report } from "../lib/report.ts";
 import type { Clock } from "../lib/time.ts";
@@ -83,9 +84,11 @@ export interface CommandContext {
   identities(repository: RepositoryConfig): Promise<readonly string[]>;
   /** Reads a time as `--to-time` takes it, and says aloud which time zone was assumed. Fails with `usage`. */
   time(text: string): Moment;
+  /** The Kubernetes API: in a Pod its own cluster's, else that of the kubeconfig. Opened once. Fails with `config`. */
+  kube(): Promise<Kube>;
   /** Asks before something is destroyed; `does` completes "this". Fails with `usage` where nobody can be asked and `--yes` is not given, with `cancelled` on a no. */
   confirm(does: string): Promise<void>;
 }
 
-/** Reads a key of a Kubernetes Secret; only the command that runs in the cluster has one. */
+/** Reads the text of a key of a Kubernetes Secret. */
 export type ReadSecret = (reference: SecretReference, signal: AbortSignal) => Promise<string>;

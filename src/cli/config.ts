@@ -17,6 +17,8 @@ export interface Config {
   /** Folders with PostgreSQL's programs that are looked into before the usual ones. */
   readonly postgresBin: readonly string[];
   readonly timeZone: string;
+  /** How Kubernetes is reached; `undefined`: as kubectl would. */
+  readonly kubernetes: { readonly kubeconfig: string | undefined; readonly context: string | undefined };
 }
 
 export interface RepositoryConfig {

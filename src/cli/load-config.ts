@@ -57,6 +57,10 @@ export async function loadConfig(given: ConfigInput): Promise<Config> {
     inCluster: inClusterOf(settings),
     postgresBin: settings.get(machineOptions.postgresBin) ?? [],
     timeZone: settings.get(globalOptions.timeZone),
+    kubernetes: {
+      kubeconfig: settings.get(machineOptions.kubeconfig),
+      context: settings.get(machineOptions.kubeContext),
+    },
   };
   if (problems.length > 0) throw settingsError("config", problems);
   return config;

@@ -1,23 +1,29 @@
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { PgkitError } from "../../lib/errors.ts";
+import { errorCodes, PgkitError } from "../../lib/errors.ts";
+import type { Manifest } from "../../manifests/request.ts";
 import type { Command, CommandContext } from "../command.ts";
 
 export const manifestsCommand: Command = {
   name: "manifests",
   summary: "Render Kubernetes manifests for the configuration: CronJobs, streamers, and what they may do",
   arguments: [],
-  options: ["output"],
+  options: ["output", "diff"],
   examples: [
     { line: "pgkit manifests | kubectl apply -f -", does: "everything but the Secret, which is yours" },
     { line: "pgkit manifests -o k8s/base", does: "a Kustomize base, for Git" },
+    { line: "pgkit manifests --diff", does: "what the cluster has that differs; exit status 40 where it does" },
   ],
   run: async (context, { flags }) => {
     const { manifestsFor, exampleSecret } = await import("../../manifests/manifests.ts");
     const { manifestsRequest } = await import("../manifests-request.ts");
     const text = await import("../manifests-text.ts");
+    if (flags.diff && flags.output !== undefined) {
+      throw new PgkitError("usage", "--diff and --output are two different things", { hint: "name one of them" });
+    }
     const request = await manifestsRequest(context.config, context.instances());
     const manifests = manifestsFor(request);
+    if (flags.diff) return await showDifferences(context, manifests, request.namespace);
     if (flags.output !== undefined) {
       return await writeBase(context, flags.output, await text.baseFiles(manifests, exampleSecret(request)));
     }
@@ -26,6 +32,18 @@ export const manifestsCommand: Command = {
     return 0;
   },
 };
+
+async function showDifferences(
+  context: CommandContext,
+  manifests: readonly Manifest[],
+  namespace: string,
+): Promise<number> {
+  const { differencesIn } = await import("../manifests-cluster.ts");
+  const { differencesText } = await import("../manifests-text.ts");
+  const differences = await differencesIn(await context.kube(), manifests, namespace, context.signal);
+  context.out.result({ json: { differences }, text: () => differencesText(differences) });
+  return differences.length === 0 ? 0 : errorCodes["check-failed"].exit;
+}
 
 /** Replaces what an earlier run wrote. Fails with `refused-overwrite`, before anything is changed, at files of others. */
 async function writeBase({ out }: CommandContext, folder: string, files: ReadonlyMap<string, string>): Promise<number> {

@@ -133,6 +133,11 @@ export const commandOptions = {
     defaultDoc: "none: they are printed",
     doc: "write the manifests there, as a Kustomize base; what an earlier run wrote there and is rendered no more goes",
   }),
+  diff: option(value.yesOrNo, {
+    flag: "--diff",
+    default: false,
+    doc: "say how the cluster differs from the manifests; exit status 40 when it does",
+  }),
   live: option(value.yesOrNo, {
     flag: "--live",
     default: false,
