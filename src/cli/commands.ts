@@ -15,6 +15,7 @@ import {
   moveStatusCommand,
   moveUnblockCommand,
 } from "./commands/move-go-on.ts";
+import { manifestsCommand } from "./commands/manifests.ts";
 import { pitrDisableCommand } from "./commands/pitr-disable.ts";
 import { pitrEnableCommand } from "./commands/pitr-enable.ts";
 import { pitrStatusCommand } from "./commands/pitr-status.ts";
@@ -49,6 +50,7 @@ export const commands: readonly Command[] = [
   moveFinishCommand,
   moveUnblockCommand,
   scheduleCommand,
+  manifestsCommand,
   walPushCommand,
   walFetchCommand,
   walStreamCommand,
