@@ -7,6 +7,7 @@ import { demoCommand } from "./commands/demo.ts";
 import { healthzCommand } from "./commands/healthz.ts";
 import { keepCommand } from "./commands/keep.ts";
 import { listCommand } from "./commands/list.ts";
+import { manifestsCommand } from "./commands/manifests.ts";
 import { moveCommand } from "./commands/move.ts";
 import {
   moveFinishCommand,
@@ -15,7 +16,6 @@ import {
   moveStatusCommand,
   moveUnblockCommand,
 } from "./commands/move-go-on.ts";
-import { manifestsCommand } from "./commands/manifests.ts";
 import { pitrDisableCommand } from "./commands/pitr-disable.ts";
 import { pitrEnableCommand } from "./commands/pitr-enable.ts";
 import { pitrStatusCommand } from "./commands/pitr-status.ts";

@@ -4,14 +4,18 @@ import type { MoveContext, Side } from "./step.ts";
 
 /**
  * Drops those of the roles on this side that are there and that nothing else uses: no object or grant in any database, no
- * member that is not dropped too, no session, no setting in another database. Says which ones stay, and why.
+ * member beside `among`, which belong together, no session, no setting in another database. Says which ones stay, and why.
  */
-export async function dropRoles(context: MoveContext, names: readonly string[], side: Side = "target"): Promise<void> {
+export async function dropRoles(
+  context: MoveContext,
+  names: readonly string[],
+  { side = "target", among = names }: { side?: Side; among?: readonly string[] } = {},
+): Promise<void> {
   const { database } = context[side].connection;
   await context.session(
     side,
     async (session) => {
-      const roles = await session.query<{ name: string; use: string | null }>(usesOfRoles, [names]);
+      const roles = await session.query<{ name: string; use: string | null }>(usesOfRoles, [names, among]);
       for (const { name, use } of roles) {
         if (use !== null) {
           stays(context, side, name, use);
@@ -45,7 +49,7 @@ const usesOfRoles = `
        WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid AND s.classid <> 'pg_auth_members'::regclass
        GROUP BY d.datname LIMIT 1),
     (SELECT format('it has the member %s', m.rolname) FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member
-       WHERE a.roleid = r.oid AND m.rolname <> ALL ($1) AND m.rolname <> current_user LIMIT 1),
+       WHERE a.roleid = r.oid AND m.rolname <> ALL ($2) AND m.rolname <> current_user LIMIT 1),
     (SELECT format('it has settings in database %s', d.datname) FROM pg_db_role_setting s
        JOIN pg_database d ON d.oid = s.setdatabase WHERE s.setrole = r.oid LIMIT 1),
     (SELECT format('it is connected to database %s', datname) FROM pg_stat_activity WHERE usesysid = r.oid LIMIT 1)) AS use

@@ -48,17 +48,23 @@ export async function startStory(options: StoryOptions = {}): Promise<MoveStory>
   ]);
   // As Node's own --env-file reads it.
   const url = options.url ?? (() => parseEnv(readFileSync(envFile, "utf8"))["DATABASE_URL"] ?? "");
+  const writers: Writer[] = [];
   const started: StartOptions = { files: { "pgkit.yaml": pgkit.yaml } };
   return {
     ...{ ...clusters, pgkit, envFile },
-    startWriter: (name = "writer") => startWriter({ url, name }),
-    expectAll: async (writers, side) => {
-      for (const writer of writers) await writer.stop();
-      for (const writer of writers) await expectEveryRow(clusters[side], writer);
+    startWriter: (name = "writer") => {
+      const writer = startWriter({ url, name });
+      writers.push(writer);
+      return writer;
+    },
+    expectAll: async (finished, side) => {
+      for (const writer of finished) await writer.stop();
+      for (const writer of finished) await expectEveryRow(clusters[side], writer);
     },
     start: (args) => startProgram(program, args, started),
     runToEnd: (args) => runProgram(program, args, started),
     [Symbol.asyncDispose]: async () => {
+      for (const writer of writers) await writer.stop();
       await clusters[Symbol.asyncDispose]();
       await pgkit[Symbol.asyncDispose]();
       await rm(folder, { recursive: true, force: true });

@@ -47,7 +47,7 @@ export const cleanUpStep: Step<CleanUpPlan, CleanedUp> = {
     const backup = await requireFinished(context);
     await dropWayBack(context);
     await dropOld(context);
-    await dropRoles(context, roles, "source");
+    await dropRoles(context, roles, { side: "source" });
     await unmark(context, context.planOf(createDatabaseStep)?.comment ?? null);
     return { dropped: `${context.source.instance}/${context.move.database}`, backup };
   },
