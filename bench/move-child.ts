@@ -22,7 +22,7 @@ const context = {
     ...{ application: undefined, database: "big", mode: "offline" },
     source: { instance: "source", systemId: "1", major: programs.major },
     target: { instance: "target", systemId: "2", major: programs.major },
-    options: { maxBlockMs: undefined, jobs: 2, reverseFeed: false, backupMaxAgeMs: 0 },
+    options: { maxBlockMs: undefined, jobs: 2, reverseFeed: false, backupMaxAgeMs: 0, rollbackWindowMs: 0 },
   },
   ...sides,
   switchers: [],

@@ -21,6 +21,7 @@ const mayImport: Record<string, readonly string[]> = {
   repo: ["lib", "store"],
   postgres: ["lib"],
   kube: ["lib"],
+  manifests: ["lib"],
   switch: ["lib", "kube", "postgres"],
   "schedule.ts": ["lib"],
   backup: ["lib", "store", "repo", "postgres"],
@@ -33,7 +34,7 @@ const mayImport: Record<string, readonly string[]> = {
   observe: ["lib", "store", "repo", "postgres", "backup", "wal", "restore", "prove", "schedule.ts"],
   cli: [
     ...["lib", "store", "repo", "postgres", "kube", "switch", "schedule.ts", "backup", "wal", "restore"],
-    ...["advise", "prove", "move", "demo", "observe"],
+    ...["advise", "prove", "move", "demo", "observe", "manifests"],
   ],
   "main.ts": ["cli", "lib"],
 };

@@ -13,6 +13,7 @@ export interface Config {
   readonly applications: ReadonlyMap<string, ApplicationConfig>;
   readonly compression: { readonly level: number; readonly threads: number };
   readonly lease: LeaseConfig;
+  readonly inCluster: InClusterConfig;
   /** Folders with PostgreSQL's programs that are looked into before the usual ones. */
   readonly postgresBin: readonly string[];
   readonly timeZone: string;
@@ -115,6 +116,9 @@ export interface SecretReference {
 export interface ScheduleConfig {
   readonly logical: string | undefined;
   readonly base: string | undefined;
+  readonly prune: string | undefined;
+  readonly verify: string | undefined;
+  readonly check: string | undefined;
   readonly timeZone: string;
   readonly graceMs: number;
 }
@@ -152,4 +156,23 @@ export interface LeaseConfig {
   readonly ttlMs: number;
   /** How long to wait for another run to give the lease back. */
   readonly waitMs: number;
+}
+
+/** How `pgkit manifests` runs pgkit in a cluster; see `ManifestsRequest`. */
+export interface InClusterConfig {
+  readonly image: string | undefined;
+  readonly imagePullSecrets: readonly string[];
+  readonly namespace: string;
+  readonly createNamespace: boolean;
+  readonly uid: number;
+  readonly secretName: string;
+  readonly scratchBytes: number;
+  readonly streamBytes: number;
+  readonly storageClass: string | undefined;
+  readonly repositoryClaim: string | undefined;
+  readonly repositoryBytes: number;
+  readonly deadlineMs: number;
+  readonly networkPolicies: boolean;
+  readonly serviceAccountAnnotations: Readonly<Record<string, string>>;
+  readonly podLabels: Readonly<Record<string, string>>;
 }

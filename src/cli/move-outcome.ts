@@ -9,9 +9,9 @@ export async function concludeMove(
   repository: RepositoryReader,
   journal: Omit<Journal, "append">,
 ): Promise<number> {
-  const { proofText } = await import("../move/proof-report.ts");
   const { readProof } = await import("../move/proof-store.ts");
-  const proof = await readProof({ repository, move: journal.facts, signal });
+  const { proofText } = await import("../move/proof-text.ts");
+  const proof = await readProof(repository, journal.folder, { signal });
   out.result({
     json: moveJson(journal, proof),
     text: () => moveText(journal, proof === undefined ? undefined : proofText(proof)),

@@ -75,11 +75,10 @@ export async function moveWorld(context: CommandContext, task: MoveTask, options
   const [repositoryConfig] = config.repositories;
   if (repositoryConfig === undefined) throw new PgkitError("config", "no repository is configured");
   const servers = { source: await serverOf(context, task.source), target: await serverOf(context, task.target) };
-  const memory: MoveWorld["memory"] = {};
   return {
     ...servers,
-    ...{ memory, clock, report },
-    switchers: await switchersOf(context, task, options, { ...servers, memory }),
+    ...{ clock, report },
+    switchers: await switchersOf(context, task, options, servers),
     repository: await context.openOrCreateRepository(repositoryConfig),
     programsFor: (major) => programsFor(major, config.postgresBin),
   };
@@ -98,18 +97,13 @@ async function switchersOf(
   context: CommandContext,
   { application, database }: MoveTask,
   { switchCommand }: SwitchOptions,
-  { source, target, memory }: Pick<MoveWorld, "source" | "target" | "memory">,
+  { source, target }: Pick<MoveWorld, "source" | "target">,
 ): Promise<readonly Switcher[]> {
   const { openSwitchers } = await import("../switch/open.ts");
   const config = { ...application?.switch, ...(switchCommand === undefined ? {} : { command: switchCommand }) };
-  const switched = () => memory.journal?.steps.get("switch")?.isDone === true;
-  return openSwitchers(config, {
-    database,
-    clock: context.clock,
-    known: [source.endpoint, target.endpoint],
-    lastKnown: () => ({ ...(switched() ? target : source).endpoint, database }),
-    keep: context.keepSecret,
-  });
+  const endpoints = { source: source.endpoint, target: target.endpoint };
+  const vault = { keep: context.keepSecret };
+  return openSwitchers(config, { database, clock: context.clock, endpoints, vault });
 }
 
 /** What a run of a move needs besides its journal. */

@@ -13,8 +13,6 @@ export interface MoveWorld {
   readonly target: MoveServer;
   readonly switchers: readonly Switcher[];
   readonly repository: Repository;
-  /** The journal that is gone through: for switchers that cannot be asked where they point. */
-  readonly memory: { journal?: Pick<Journal, "steps"> };
   readonly programsFor: (major: number) => Promise<Programs>;
   readonly clock: Clock;
   readonly report: Report;

@@ -150,7 +150,6 @@ async function throughSteps(
   steps: readonly SagaStep<MoveContext>[] = stepsOf(journal.facts),
 ): Promise<void> {
   const sessions = sessionPool(world);
-  world.memory.journal = journal;
   try {
     await go({
       ...{ steps, journal, signal },

@@ -1,6 +1,5 @@
-import { makePermanent } from "./block.ts";
 import type { SagaStep } from "./saga.ts";
-import type { MoveContext, MoveFacts, Step } from "./step.ts";
+import type { MoveContext, MoveFacts } from "./step.ts";
 import { backUpStep } from "./steps/back-up.ts";
 import { blockWritesStep } from "./steps/block-writes.ts";
 import { buildIndexesStep } from "./steps/build-indexes.ts";
@@ -19,13 +18,12 @@ import { proveAgainStep } from "./steps/prove-again.ts";
 import { replicateStep } from "./steps/replicate.ts";
 import { reverseFeedStep } from "./steps/reverse-feed.ts";
 import { sequencesStep } from "./steps/sequences.ts";
-import { switchStepOf } from "./steps/switch.ts";
+import { switchStep } from "./steps/switch.ts";
 import { unblockStep } from "./steps/unblock.ts";
 import { watchStep } from "./steps/watch.ts";
 
 type AnyStep = SagaStep<MoveContext>;
 
-const switchStep = switchStepOf(makePermanent);
 const before = [preflightStep, backUpStep, copyRolesStep, createDatabaseStep];
 const blocked = [sequencesStep, compareStep, reverseFeedStep, switchStep, unblockStep];
 
@@ -48,13 +46,13 @@ const offline = [
 /** The steps of a move, in order. */
 export function stepsOf({ mode, options }: Pick<MoveFacts, "mode" | "options">): readonly AnyStep[] {
   const steps = mode === "online" ? online : offline;
-  return erased(steps.filter((step) => options.reverseFeed || step !== reverseFeedStep));
+  return erased(steps.filter(({ name }) => options.reverseFeed || name !== reverseFeedStep.name));
 }
 
 /** What `pgkit move finish` does. */
 export const finishSteps: readonly AnyStep[] = erased([finalBackupStep, proveAgainStep, cleanUpStep]);
 
 /** The engine hands each step's plan and result back to it as they were; it knows nothing of their types. */
-function erased(steps: readonly Step<never, never>[]): readonly AnyStep[] {
+function erased(steps: readonly { readonly name: string }[]): readonly AnyStep[] {
   return steps as unknown as readonly AnyStep[];
 }

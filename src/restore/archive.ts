@@ -22,12 +22,17 @@ export async function* readArchive(
   try {
     const plain = decode(stored, encoding, repository.identities, where);
     // Nobody else holds what a decompressor gives; a store may hold what it gives itself.
-    yield* encoding[0] === "zstd" ? lent(plain) : plain;
+    yield* isCompressed(file) ? lent(plain) : plain;
   } catch (error) {
     // A changed header looks like one for other recipients, so that what is stored has to be looked at first.
     if (isPgkitError(error, "identity-wrong")) await checkStored(repository, file, { signal });
     throw error;
   }
+}
+
+/** Whether what comes out of `readArchive` is a decompressor's, and nobody else's. */
+export function isCompressed({ name, encoding }: StoredFile): boolean {
+  return name.endsWith(".zst") || encoding[0] === "zstd";
 }
 
 async function* counted(source: Bytes, onBytes: (bytes: number) => void): AsyncGenerator<Uint8Array> {

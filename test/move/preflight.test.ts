@@ -17,9 +17,9 @@ afterAll(() => clusters[Symbol.asyncDispose]());
 test("an application's database without anything special can be moved online, and nothing is changed by asking", async () => {
   const { context } = await testMove(clusters, { switchers: [switcherAt(clusters.source)] });
   const before = await stateOf();
-  const { risks, mode, estimates } = await assess(context);
+  const { risks, way, estimates } = await assess(context);
   expect(risks).toEqual([]);
-  expect(mode).toEqual({ possible: "online", because: [] });
+  expect(way).toEqual({ possible: "online", because: [] });
   expect(estimates).toMatchObject({ tables: 3, blockMs: expect.any(Number) });
   expect(estimates.bytes).toBeGreaterThan(1_000_000);
   expect(await stateOf()).toEqual(before);
@@ -209,8 +209,8 @@ describe("provoked all at once", () => {
 test("where only replication is in the way, offline is said to work", async () => {
   await clusters.source.psql("CREATE TABLE bare (a int)", "litellm");
   const { context } = await testMove(clusters, { switchers: [switcherAt(clusters.source)] });
-  const { mode } = await assess(context);
-  expect(mode).toEqual({
+  const { way } = await assess(context);
+  expect(way).toEqual({
     possible: "offline",
     because: [expect.stringMatching(/public\.bare has no replica identity/)],
   });
@@ -353,7 +353,7 @@ test("an older target, the same server, and too few workers are refused; the way
   expect(same.risks.map(({ message }) => message)).toContainEqual(
     expect.stringMatching(/shared and again are the same server/),
   );
-  expect(same.mode.possible).toBe("none");
+  expect(same.way.possible).toBe("none");
   await clusters.target.restart({ wal_level: "replica" });
   try {
     const { risks } = await assess(context);

@@ -156,7 +156,14 @@ export async function testMove(clusters: MoveClusters, options: MoveWorldOptions
     ...{ application: "litellm", database, mode },
     source: { instance: "shared", systemId: await systemIdOf(from), major: from.major },
     target: { instance: "dedicated", systemId: await systemIdOf(to), major: to.major },
-    options: { maxBlockMs: 10_000, jobs: 2, reverseFeed: true, backupMaxAgeMs: 86_400_000, rollbackWindowMs: 86_400_000, ...given },
+    options: {
+      maxBlockMs: 10_000,
+      jobs: 2,
+      reverseFeed: true,
+      backupMaxAgeMs: 86_400_000,
+      rollbackWindowMs: 86_400_000,
+      ...given,
+    },
   };
   const { report, said, events } = reports();
   const sessions = pooled ? sessionPool(sides) : { use: sessionsOf(sides, signal), close: async () => undefined };

@@ -17,13 +17,15 @@ const pagesAtOnce = 256;
 
 /**
  * Compares all rows of a table while the application writes it on the target and the source follows: every row of either
- * side's snapshot is looked up on the other by its key, and what differs is settled.
+ * side's snapshot is looked up on the other by its key, and what differs is settled, in the sessions `apart`: those of the
+ * snapshots would not see what has changed.
  */
-export async function proveTable(both: Both, table: KeyedTable, catchUp: CatchUp): Promise<TableResult> {
+export async function proveTable(both: Both, apart: Both, table: KeyedTable, catchUp: CatchUp): Promise<TableResult> {
   const back: Both = { source: both.target, target: both.source };
+  const settle = (keys: readonly string[]) => settleRows(apart, table, keys, catchUp);
   await catchUp();
-  const here = await oneWay(both, table, (keys) => settleRows(both, table, keys, catchUp));
-  const there = await oneWay(back, table, (keys) => settleRows(both, table, keys, catchUp));
+  const here = await oneWay(both, table, settle);
+  const there = await oneWay(back, table, settle);
   return {
     rows: there.rows,
     settledRows: here.settledRows + there.settledRows,

@@ -1,7 +1,8 @@
 import type { Clock } from "../../lib/time.ts";
 import { identifier } from "../../postgres/quote.ts";
 import { hashOfTable } from "../../restore/content-sql.ts";
-import { type Difference, differenceText } from "../proof-report.ts";
+import type { Difference } from "../proof-report.ts";
+import { differenceText } from "../proof-text.ts";
 import type { MoveContext } from "../step.ts";
 import type { Both } from "./both.ts";
 import { catalogFingerprint } from "./fingerprint.ts";
