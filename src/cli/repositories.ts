@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
-import { PgkitError } from "../lib/errors.ts";
+import { isPgkitError, PgkitError } from "../lib/errors.ts";
 import type { Repository, RepositorySettings } from "../repo/repository.ts";
+import type { ObjectStore } from "../store/store.ts";
 import type { CommandContext } from "./command.ts";
 import type { RepositoryConfig } from "./config.ts";
 import type { ContextInput } from "./context.ts";
@@ -32,11 +33,29 @@ export function storesOf(
     },
     openOrCreateRepository: async (repository) => {
       const { openOrCreateRepository } = await import("../repo/repository.ts");
+      const settings = settingsOf(repository, input);
       const store = await openStore(repository);
-      const opened = await openOrCreateRepository(store, settingsOf(repository, input), clock, { signal });
+      if (dryRun) return await openOrImagine(store, settings, input);
+      const opened = await openOrCreateRepository(store, settings, clock, { signal });
       return await standingIn(repository, opened);
     },
   };
+}
+
+/** Where there is none yet, and none may be made: an empty one. */
+async function openOrImagine(
+  store: ObjectStore,
+  settings: RepositorySettings,
+  { clock, signal }: ContextInput,
+): Promise<Repository> {
+  const { openOrCreateRepository, openRepository } = await import("../repo/repository.ts");
+  const { memoryStore } = await import("../store/memory.ts");
+  try {
+    return await openRepository(store, settings, { signal });
+  } catch (error) {
+    if (!isPgkitError(error, "repository-missing")) throw error;
+    return await openOrCreateRepository(memoryStore(), settings, clock, { signal });
+  }
 }
 
 /** A file system may be unmounted under us. */
