@@ -53,7 +53,7 @@ const importers: Record<string, readonly string[]> = {
   "cli-progress": ["cli"],
   "@clack/prompts": ["cli"],
   yaml: ["cli"],
-  valibot: ["cli", "repo"],
+  valibot: ["cli", "repo", "move"],
   "age-encryption": ["repo"],
   "p-limit": ["lib", "store", "repo", "postgres", "backup", "restore", "wal", "move", "kube"],
 };
