@@ -4,6 +4,7 @@ import type { FoundMove } from "../move/journal.ts";
 import type { MoveRun } from "../move/move.ts";
 import type { MoveFacts, MoveOptions, MoveServer } from "../move/step.ts";
 import type { Connection } from "../postgres/connection.ts";
+import type { SecretSwitch } from "../switch/open.ts";
 import type { Switcher } from "../switch/switcher.ts";
 import { auditActor } from "./actor.ts";
 import type { CommandArguments, CommandContext } from "./command.ts";
@@ -96,14 +97,27 @@ type SwitchOptions = Pick<MoveOptions, "switchCommand" | "gitopsOut" | "override
 async function switchersOf(
   context: CommandContext,
   { application, database }: MoveTask,
-  { switchCommand }: SwitchOptions,
+  { switchCommand, gitopsOut, overrideGitops }: SwitchOptions,
   { source, target }: Pick<MoveWorld, "source" | "target">,
 ): Promise<readonly Switcher[]> {
   const { openSwitchers } = await import("../switch/open.ts");
   const config = { ...application?.switch, ...(switchCommand === undefined ? {} : { command: switchCommand }) };
   const endpoints = { source: source.endpoint, target: target.endpoint };
   const vault = { keep: context.keepSecret };
-  return openSwitchers(config, { database, clock: context.clock, endpoints, vault });
+  const openSecret = async (secret: SecretSwitch) => {
+    const { secretSwitcher } = await import("../switch/k8s-secret.ts");
+    const { clock, report, keepSecret: keep } = context;
+    return secretSwitcher(secret, {
+      kube: await context.kube(),
+      database,
+      clock,
+      report,
+      keep,
+      gitopsOut,
+      overrideGitops,
+    });
+  };
+  return openSwitchers(config, { database, clock: context.clock, endpoints, vault, openSecret });
 }
 
 /** What a run of a move needs besides its journal. */
