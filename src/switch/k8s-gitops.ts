@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { execa } from "execa";
 import type { Owner } from "../kube/owner.ts";
@@ -76,14 +76,10 @@ async function sealed(
     });
   }
   const changed = Object.fromEntries([...changesTo(place, secret, to)].map(([key, value]) => [key, base64(value)]));
-  const {
-    labels,
-    annotations: _,
-    ...metadata
-  } = { labels: secret.metadata.labels, annotations: undefined, name, namespace };
+  const { labels } = secret.metadata;
   const manifest = {
     ...{ apiVersion: "v1", kind: "Secret", type: secret.type ?? "Opaque" },
-    metadata: { ...metadata, ...(labels === undefined ? {} : { labels }) },
+    metadata: { name, namespace, ...(labels === undefined ? {} : { labels }) },
     data: { ...secret.data, ...changed },
   };
   const ran = await execa(program, args, { input: json(manifest), reject: false, cancelSignal: signal });
@@ -101,7 +97,12 @@ async function writeFiles({ config, gitopsOut = "." }: SecretPlace, files: Recor
   const folder = join(gitopsOut, `${config.namespace}-${config.name}`);
   try {
     await mkdir(folder, { recursive: true, mode: 0o700 });
-    for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text, { mode: 0o600 });
+    for (const [name, text] of Object.entries(files)) {
+      const path = join(folder, name);
+      // The mode is that of a new file: one of another mode does not stay.
+      await rm(path, { force: true });
+      await writeFile(path, text, { mode: 0o600, flag: "wx" });
+    }
   } catch (cause) {
     const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
     throw new PgkitError("switch-failed", `cannot write what is to be committed into ${folder}: ${code}`, {

@@ -16,12 +16,19 @@ export interface Watched {
 const waitMs = 60_000;
 const lookEveryMs = 250;
 
-/** Whether the application has come to the target and left the source. A warning where not, and never a failure. */
+/**
+ * Whether the application has come to the target and left the source: a warning where not. Fails where what was restarted for it did
+ * not become ready: `pgkit move rollback` then leads it back with all that was written.
+ */
 export const watchStep: Step<undefined, Watched> = {
   name: "watch",
   does: "waits until the application is seen on the target, and nobody is left on the source",
   check: async (context) => (context.resultOf(watchStep) === undefined ? "todo" : "done"),
-  run: (context) => watchFor(context, waitMs),
+  run: async (context) => {
+    // Only now can what was restarted become ready: the target was closed until the step before.
+    await Promise.all(context.switchers.map((switcher) => switcher.settle?.(context.signal)));
+    return await watchFor(context, waitMs);
+  },
   verify: async () => undefined,
   undo: async () => undefined,
 };
