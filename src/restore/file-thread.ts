@@ -44,8 +44,8 @@ interface Task {
 /** What the system said, as far as it can be passed on between threads. */
 type Answer = Pick<NodeJS.ErrnoException, "message" | "code" | "syscall" | "path"> | undefined;
 
-/** Pieces that may wait for the thread, of 256 KiB as zstd gives them. */
-const waitingTasks = 8;
+/** Pieces that may wait for the thread, of 512 KiB as zstd gives them. */
+const waitingTasks = 4;
 
 export function fileThread(): FileThread {
   let thread: Worker | undefined;
@@ -60,7 +60,10 @@ export function fileThread(): FileThread {
     wake();
   };
   const start = () => {
-    const started = new Worker(`(${serve})(require("node:worker_threads"), require("node:fs"))`, { eval: true });
+    const started = new Worker(`(${serve})(require("node:worker_threads"), (${workIn})(require("node:fs")))`, {
+      eval: true,
+      resourceLimits: { maxYoungGenerationSizeMb: 1, maxOldGenerationSizeMb: 16, stackSizeMb: 1 },
+    });
     started.on("message", (answer: Answer) => {
       done++;
       if (answer === undefined) wake();
@@ -121,11 +124,25 @@ function laneOf(lane: number, post: (task: Task) => Promise<void>): Lane {
   };
 }
 
-/** What runs in the thread. It is sent there as text, so that it can use nothing but what it is given. */
-function serve(
-  { parentPort }: typeof import("node:worker_threads"),
-  { closeSync, fchmodSync, fchownSync, openSync, rmSync, writeSync }: typeof import("node:fs"),
-): void {
+/** What runs in the thread. This and `workIn` are sent there as text, so that they can use nothing but what they are given. */
+function serve({ parentPort }: typeof import("node:worker_threads"), work: (task: Task) => void): void {
+  let failed = false;
+  parentPort?.on("message", (task: Task) => {
+    if (failed) return;
+    try {
+      work(task);
+      parentPort.postMessage(undefined);
+    } catch (error) {
+      failed = true;
+      const { message, code, syscall, path } = error as NodeJS.ErrnoException;
+      parentPort.postMessage({ message, code, syscall, path });
+    }
+    // Else it would be there until the collector of this thread's heap, which has nothing to do, looks for it.
+    task.memory.transfer(0);
+  });
+}
+
+function workIn({ closeSync, fchmodSync, fchownSync, openSync, rmSync, writeSync }: typeof import("node:fs")) {
   const files = new Map<number, number>();
   /** Never through what is there already: it may be a link, or shared with another directory by hard links. */
   const create = (path: string) => {
@@ -149,7 +166,7 @@ function serve(
     if (owner !== undefined) fchownSync(file, owner.uid, owner.gid);
     if (mode !== 0o600) fchmodSync(file, mode);
   };
-  const work = ({ lane, steps, memory }: Task) => {
+  return ({ lane, steps, memory }: Task): void => {
     const bytes = new Uint8Array(memory);
     for (const step of steps) {
       if ("create" in step) make(lane, step.create);
@@ -157,18 +174,4 @@ function serve(
       else for (let at = step.from; at < step.to; ) at += writeSync(files.get(lane) ?? -1, bytes, at, step.to - at);
     }
   };
-  let failed = false;
-  parentPort?.on("message", (task: Task) => {
-    if (failed) return;
-    try {
-      work(task);
-      parentPort.postMessage(undefined);
-    } catch (error) {
-      failed = true;
-      const { message, code, syscall, path } = error as NodeJS.ErrnoException;
-      parentPort.postMessage({ message, code, syscall, path });
-    }
-    // Else it would be there until the collector of this thread's heap, which has nothing to do, looks for it.
-    task.memory.transfer(0);
-  });
 }
