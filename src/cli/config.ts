@@ -133,7 +133,13 @@ export interface ApplicationConfig {
 
 /** What points an application at its database; any number of them, all switched by a move. */
 export interface SwitchConfig {
-  readonly secret?: { readonly namespace: string; readonly name: string; readonly keys: EndpointKeys };
+  readonly secret?: {
+    readonly namespace: string;
+    readonly name: string;
+    readonly keys: EndpointKeys;
+    /** Words of a command that seals a Secret on its stdin. */
+    readonly kubeseal?: readonly string[] | undefined;
+  };
   readonly pgbouncer?: {
     /** Without its password. */
     readonly admin: string;

@@ -5,21 +5,14 @@ import { isPgkitError, PgkitError } from "../lib/errors.ts";
 import type { Report } from "../lib/report.ts";
 import type { Secret } from "../lib/secret.ts";
 import type { Clock } from "../lib/time.ts";
-import { changesOfKeys, type EndpointKeys, endpointOfKeys, type KeysContext } from "./endpoint-keys.ts";
+import { changesOfKeys, endpointOfKeys, type KeysContext } from "./endpoint-keys.ts";
 import { putBack } from "./k8s-fight.ts";
 import { pointByGit } from "./k8s-gitops.ts";
 import { secretPlan } from "./k8s-plan.ts";
 import { restartUsers, waitForUsers } from "./k8s-rollout.ts";
+import type { SecretSwitch } from "./open.ts";
 import { spellAddress, switchConflict } from "./switch-errors.ts";
 import { type Endpoint, type EndpointAddress, isSameAddress, type Switcher } from "./switcher.ts";
-
-export interface SecretSwitch {
-  readonly namespace: string;
-  readonly name: string;
-  readonly keys: EndpointKeys;
-  /** The words of kubeseal, where the owner is a SealedSecret and its new manifest is wanted. */
-  readonly kubeseal?: readonly string[] | undefined;
-}
 
 export interface SecretSwitchDeps {
   readonly kube: Kube;

@@ -227,6 +227,23 @@ describe("a Secret in a cluster", () => {
     expect(api.read("Secret", "races", "litellm-db")).toMatchObject({ data: { OTHER: base64("changed") } });
   });
 
+  test("somebody who points it elsewhere between reading and writing is not overwritten", async () => {
+    install(api, "overtaken");
+    const { switcher, url, restarted } = await open(api, "overtaken");
+    const push = api.requests.push.bind(api.requests);
+    api.requests.push = (...asked) => {
+      if (asked[0]?.startsWith("patch secrets overtaken/") === true) {
+        api.change("Secret", "overtaken", "litellm-db", (object) => {
+          object["data"] = { DATABASE_URL: base64(urlOf(third)) };
+        });
+      }
+      return push(...asked);
+    };
+    await expect(switcher.point(from, to, signal)).rejects.toMatchObject({ code: "switch-conflict" });
+    api.requests.push = push;
+    expect([url(), restarted()]).toEqual([urlOf(third), []]);
+  });
+
   test.each([
     [
       "argocd",
