@@ -78,7 +78,7 @@ export async function moveWorld(context: CommandContext, task: MoveTask, options
   const servers = { source: await serverOf(context, task.source), target: await serverOf(context, task.target) };
   return {
     ...servers,
-    ...{ clock, report },
+    ...{ clock, report, pgkitVersion: context.version },
     switchers: await switchersOf(context, task, options, servers),
     repository: await context.openOrCreateRepository(repositoryConfig),
     programsFor: (major) => programsFor(major, config.postgresBin),

@@ -73,7 +73,7 @@ export async function startStory(options: StoryOptions = {}): Promise<MoveStory>
 }
 
 /** Acknowledged is there, once, and in the order in which it was written; a commit that was not answered may be there. */
-async function expectEveryRow(cluster: MoveClusters["source"], { acknowledged, name }: Writer): Promise<void> {
+export async function expectEveryRow(cluster: MoveClusters["source"], { acknowledged, name }: Writer): Promise<void> {
   const rows = await cluster.psql(`SELECT n FROM ledger WHERE writer = '${name}' ORDER BY id`, "litellm");
   const found = rows.split("\n").filter(Boolean).map(Number);
   const there = new Set(found);
