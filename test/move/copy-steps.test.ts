@@ -184,7 +184,7 @@ describe("the roles of a moved database", () => {
     await undoAll(move);
     expect(await target.psql("SELECT rolname FROM pg_roles WHERE rolname ~ '^litellm'")).toBe("litellm_group");
     expect(move.warnings().join()).toMatch(
-      /role litellm_group, which the move had made on dedicated, stays there: 1 objects or grants in database postgres/,
+      /role litellm_group stays on dedicated: 1 objects or grants in database postgres/,
     );
     await target.psql("DROP TABLE other; DROP ROLE litellm_group");
   });
