@@ -1,6 +1,7 @@
-import { open, readFile, realpath, rename, rm, stat } from "node:fs/promises";
+import { open, readdir, readFile, realpath, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { PgkitError } from "../lib/errors.ts";
+import { formatOwner, type Owner, parseOwner, stateOf, thisOwner } from "../lib/owner.ts";
 import { systemCode } from "./switch-errors.ts";
 
 /** What a file holds. Fails with `switch-failed` or `switch-denied`; `what` names it in messages: `the env file`. */
@@ -22,27 +23,51 @@ export async function replaceFile(path: string, before: string, after: string, w
     throw fileError(cause, `${what} ${path} cannot be found`);
   });
   refuseConfigMap(real, path, what);
-  // Of a fixed name, so that what a killed run leaves is replaced by the next one: it may hold a password.
-  const draft = join(dirname(real), `.${basename(real)}.pgkit-new`);
+  const self = await thisOwner();
+  const draft = join(dirname(real), `.${basename(real)}.pgkit-${formatOwner(self)}`);
   try {
-    await rm(draft, { force: true });
-    const { mode, uid, gid } = await stat(real);
-    const file = await open(draft, "wx", 0o600);
-    try {
-      await file.writeFile(after);
-      const made = await file.stat();
-      if (made.uid !== uid || made.gid !== gid) await file.chown(uid, gid);
-      await file.chmod(mode & 0o7777);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
+    await removeDraftsOfDead(real, self);
+    await writeDraft(draft, real, after);
+  } catch (cause) {
+    // Another one of this process is at it.
+    if (systemCode(cause) === "EEXIST") throw changedMeanwhile(path, what);
+    throw fileError(cause, `${what} ${path} cannot be replaced`);
+  }
+  try {
     if ((await readFile(real, "utf8")) !== before) throw changedMeanwhile(path, what);
     await rename(draft, real);
     await syncFolder(dirname(real));
   } catch (cause) {
-    await rm(draft, { force: true }).catch(() => undefined);
+    await rm(draft, { force: true });
     throw fileError(cause, `${what} ${path} cannot be replaced`);
+  }
+}
+
+/** What a killed run left may hold a password. */
+async function removeDraftsOfDead(real: string, self: Owner): Promise<void> {
+  const prefix = `.${basename(real)}.pgkit-`;
+  for (const name of await readdir(dirname(real))) {
+    const owner = name.startsWith(prefix) ? parseOwner(name.slice(prefix.length)) : undefined;
+    if (owner !== undefined && (await stateOf(owner, self)) === "dead")
+      await rm(join(dirname(real), name), { force: true });
+  }
+}
+
+/** A new file beside the old one, with its mode and owner. */
+async function writeDraft(draft: string, real: string, text: string): Promise<void> {
+  const { mode, uid, gid } = await stat(real);
+  const file = await open(draft, "wx", 0o600);
+  try {
+    await file.writeFile(text);
+    const made = await file.stat();
+    if (made.uid !== uid || made.gid !== gid) await file.chown(uid, gid);
+    await file.chmod(mode & 0o7777);
+    await file.sync();
+  } catch (error) {
+    await rm(draft, { force: true });
+    throw error;
+  } finally {
+    await file.close();
   }
 }
 
