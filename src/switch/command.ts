@@ -94,19 +94,20 @@ function commandError(
       },
     );
   }
-  // Node's own words for a program that cannot be started do not hold its arguments.
   const code = error.code ?? "";
-  if (["ENOENT", "EACCES", "EPERM", "ENOEXEC"].includes(code)) {
-    return new PgkitError(
-      code === "EACCES" || code === "EPERM" ? "switch-denied" : "switch-failed",
-      `${where} cannot be started (${code})`,
-      {
-        hint: "is the path right, does the file begin with #!, and may it be executed?",
-      },
-    );
-  }
+  if (startFailures.includes(code)) return startError(where, code);
   const how = error.signal === undefined ? `exit status ${error.exitCode}` : `killed by ${error.signal}`;
   return new PgkitError("switch-failed", `${where} failed (${how}): ${said}`, {
     hint: "exit status 0 means that it is done; what it is given is in docs/reference.md",
+  });
+}
+
+/** Node's own words for a program that cannot be started; they do not hold its arguments. */
+const startFailures = ["ENOENT", "EACCES", "EPERM", "ENOEXEC"];
+
+function startError(where: string, code: string): PgkitError {
+  const isDenied = code === "EACCES" || code === "EPERM";
+  return new PgkitError(isDenied ? "switch-denied" : "switch-failed", `${where} cannot be started (${code})`, {
+    hint: "is the path right, does the file begin with #!, and may it be executed?",
   });
 }

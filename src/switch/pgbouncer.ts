@@ -30,31 +30,31 @@ export function pgbouncerSwitcher(config: PgBouncerSwitch, { clock, pauseTimeout
   const { admin, databases, configFile } = config;
   const address = admin.hosts.map(({ host, port }) => `${host}:${port}`).join(",");
   const where = `PgBouncer at ${address}, database ${databases.join(", ")}`;
-  const withConsole = <T>(signal: AbortSignal, use: (console: PgBouncerConsole) => Promise<T>) =>
+  const withConsole = <T>(signal: AbortSignal, use: (desk: PgBouncerConsole) => Promise<T>) =>
     withPgBouncerConsole(admin, signal, use);
   return {
     where,
     kind: "pgbouncer",
-    current: (signal) => withConsole(signal, (console) => shownAddress(console, databases)),
+    current: (signal) => withConsole(signal, (desk) => shownAddress(desk, databases)),
     pause: (signal) => pauseDatabases({ admin, databases, clock, timeoutMs: pauseTimeoutMs, signal }),
     resume: (signal) => resumeDatabases(admin, databases, signal),
     point: async (from, to, signal) => {
       const file = writable(configFile, where);
-      await withConsole(signal, (console) => point({ console, databases, file, clock, where, from, to, signal }));
+      await withConsole(signal, (desk) => point({ desk, databases, file, clock, where, from, to, signal }));
     },
     plan: (to, signal) =>
-      withConsole(signal, async (console) => {
+      withConsole(signal, async (desk) => {
         const entries = configFile === undefined ? undefined : await findEntries(configFile, databases);
         const files = [...new Set(entries?.map(({ path }) => path))];
-        const session = await sessionPooled(console, databases);
+        const session = await sessionPooled(desk, databases);
         return {
           does: [
-            `pauses ${databases.join(", ")} in ${console.where}`,
+            `pauses ${databases.join(", ")} in ${desk.where}`,
             `writes ${spellAddress(to)} into ${files.join(" and ")}, and reloads it`,
           ],
           refusals: configFile === undefined ? [noConfigFile(where)] : [],
           warnings: session.map((database) => ({
-            message: `${console.where} pools ${database} by session: a pause waits until its clients have disconnected`,
+            message: `${desk.where} pools ${database} by session: a pause waits until its clients have disconnected`,
             hint: "set pool_mode=transaction for it, or expect errors of clients that stay connected",
           })),
         };
@@ -63,7 +63,7 @@ export function pgbouncerSwitcher(config: PgBouncerSwitch, { clock, pauseTimeout
 }
 
 interface Pointing {
-  readonly console: PgBouncerConsole;
+  readonly desk: PgBouncerConsole;
   readonly databases: readonly string[];
   readonly file: string;
   readonly clock: Clock;
@@ -75,8 +75,8 @@ interface Pointing {
 
 /** The file may lead elsewhere than PgBouncer does, after a kill between the two: both must be at one of the two places. */
 async function point(pointing: Pointing): Promise<void> {
-  const { console, databases, file, where, from, to } = pointing;
-  const now = await shownAddress(console, databases);
+  const { desk, databases, file, where, from, to } = pointing;
+  const now = await shownAddress(desk, databases);
   if (!isSameAddress(now, from) && !isSameAddress(now, to)) throw switchConflict(where, now, from, to);
   const entries = await findEntries(file, databases);
   for (const { entry, path } of entries) {
@@ -89,7 +89,7 @@ async function point(pointing: Pointing): Promise<void> {
     if (!isSameAddress(now, to)) await reload(pointing);
   } catch (error) {
     await putBack();
-    await console.command("RELOAD").catch(() => {
+    await desk.command("RELOAD").catch(() => {
       // The console is gone: what it reads when it comes back is the old file, and that is what the first error is about.
     });
     throw error;
@@ -97,23 +97,23 @@ async function point(pointing: Pointing): Promise<void> {
   await leaveOldServers(pointing);
 }
 
-async function reload({ console, databases, file, clock, to, signal }: Pointing): Promise<void> {
-  await console.command("RELOAD");
+async function reload({ desk, databases, file, clock, to, signal }: Pointing): Promise<void> {
+  await desk.command("RELOAD");
   const deadlineMs = clock.monotonicMs() + reloadTimeoutMs;
   for (;;) {
-    const shown = await shownAddress(console, databases);
+    const shown = await shownAddress(desk, databases);
     if (isSameAddress(shown, to)) return;
-    if (clock.monotonicMs() > deadlineMs) throw await notRead(console, file, shown, to);
+    if (clock.monotonicMs() > deadlineMs) throw await notRead(desk, file, shown, to);
     await clock.delay(20, signal);
   }
 }
 
 /** Whoever is in a transaction on an old connection ends it there; nobody begins one. */
-async function leaveOldServers({ console, databases, clock, where, signal }: Pointing): Promise<void> {
-  for (const database of databases) await console.command(`RECONNECT ${consoleName(database)}`);
+async function leaveOldServers({ desk, databases, clock, where, signal }: Pointing): Promise<void> {
+  for (const database of databases) await desk.command(`RECONNECT ${consoleName(database)}`);
   const deadlineMs = clock.monotonicMs() + reloadTimeoutMs;
   for (;;) {
-    const servers = await console.command<{ database: string; close_needed: number }>("SHOW SERVERS");
+    const servers = await desk.command<{ database: string; close_needed: number }>("SHOW SERVERS");
     const old = servers.filter((server) => databases.includes(server.database) && Number(server.close_needed) === 1);
     if (old.length === 0) return;
     if (clock.monotonicMs() > deadlineMs) {
@@ -121,7 +121,7 @@ async function leaveOldServers({ console, databases, clock, where, signal }: Poi
         "switch-failed",
         `${where} still has ${old.length} connections to the old server, which are in use`,
         {
-          hint: "end these sessions on the old server, or KILL the database on PgBouncer's console, then run it again",
+          hint: "end these sessions on the old server, or KILL the database on PgBouncer's admin console, then run it again",
         },
       );
     }
@@ -130,13 +130,13 @@ async function leaveOldServers({ console, databases, clock, where, signal }: Poi
 }
 
 /** Where PgBouncer itself says that they lead. */
-async function shownAddress(console: PgBouncerConsole, names: readonly string[]): Promise<EndpointAddress> {
-  const shown = await databasesOf(console, names);
+async function shownAddress(desk: PgBouncerConsole, names: readonly string[]): Promise<EndpointAddress> {
+  const shown = await databasesOf(desk, names);
   const addresses = shown.map(({ name, host, port, database }) => {
     if (host === null) {
       throw new PgkitError(
         "config",
-        `${console.where} leads ${name} to a Unix socket of its own machine: its entry names no host`,
+        `${desk.where} leads ${name} to a Unix socket of its own machine: its entry names no host`,
         {
           hint: `write host= into the entry of ${name}, then RELOAD`,
         },
@@ -146,7 +146,7 @@ async function shownAddress(console: PgBouncerConsole, names: readonly string[])
   });
   const [first] = addresses;
   if (first === undefined) {
-    throw new PgkitError("config", `no database of ${console.where} is named`, {
+    throw new PgkitError("config", `no database of ${desk.where} is named`, {
       hint: "name them in switch.pgbouncer.databases",
     });
   }
@@ -154,22 +154,22 @@ async function shownAddress(console: PgBouncerConsole, names: readonly string[])
   if (other === undefined) return first;
   throw new PgkitError(
     "config",
-    `${console.where} leads ${names.join(", ")} to different places: ${spellAddress(first)} and ${spellAddress(other)}`,
+    `${desk.where} leads ${names.join(", ")} to different places: ${spellAddress(first)} and ${spellAddress(other)}`,
     { hint: "name only those of one database in switch.pgbouncer.databases" },
   );
 }
 
 async function notRead(
-  console: PgBouncerConsole,
+  desk: PgBouncerConsole,
   file: string,
   shown: EndpointAddress,
   to: EndpointAddress,
 ): Promise<PgkitError> {
-  const settings = await console.command<{ key: string; value: string }>("SHOW CONFIG");
+  const settings = await desk.command<{ key: string; value: string }>("SHOW CONFIG");
   const own = settings.find(({ key }) => key === "conffile")?.value;
   return new PgkitError(
     "switch-failed",
-    `${console.where} still leads to ${spellAddress(shown)} and not to ${spellAddress(to)} after RELOAD of ${file}, which was put back`,
+    `${desk.where} still leads to ${spellAddress(shown)} and not to ${spellAddress(to)} after RELOAD of ${file}, which was put back`,
     {
       hint: `it says that it reads ${own}: name that file, as it is reached from here, in switch.pgbouncer.configFile`,
     },
