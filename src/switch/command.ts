@@ -53,16 +53,36 @@ function plain({ password, ...address }: Endpoint): Record<string, unknown> {
   return { ...address, ...(password === undefined ? {} : { password: password.reveal() }) };
 }
 
+/** In a process group of its own: what it has left behind would keep its stderr open, and us waiting. */
 async function call(program: string, args: readonly string[], input: string, timeoutMs: number, signal: AbortSignal) {
-  await execa(program, args, {
+  const limit = AbortSignal.timeout(timeoutMs);
+  const child = execa(program, args, {
     input,
     stdout: "ignore",
     stderr: "pipe",
     maxBuffer: { stderr: 1024 * 1024 },
-    timeout: timeoutMs,
-    cancelSignal: signal,
-    forceKillAfterDelay: 2000,
+    detached: true,
   });
+  const end = () => endGroup(child.pid);
+  const ending = AbortSignal.any([signal, limit]);
+  ending.addEventListener("abort", end);
+  try {
+    await child;
+  } catch (error) {
+    throw limit.aborted && error instanceof ExecaError ? Object.assign(error, { timedOut: true }) : error;
+  } finally {
+    ending.removeEventListener("abort", end);
+  }
+}
+
+function endGroup(pid: number | undefined): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, "SIGKILL");
+  } catch (error) {
+    // All of it has ended by itself.
+    if (!(error instanceof Error && "code" in error && error.code === "ESRCH")) throw error;
+  }
 }
 
 function commandError(

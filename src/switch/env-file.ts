@@ -92,6 +92,12 @@ function knownEndpoint(
     });
   }
   // A password that is put in from elsewhere is not known here.
-  const isKnown = password !== undefined && !/\$\{?\w/.test(password.reveal());
+  const holder = variables.get(keys.password ?? keys.url ?? "");
+  const isKnown = password !== undefined && holder !== undefined && !refersToOthers(holder);
   return { ...rest, host, database, ...(isKnown ? { password } : {}) };
+}
+
+/** In single quotes, and behind a backslash, a dollar sign is one. */
+function refersToOthers({ raw, quote }: EnvVariable): boolean {
+  return quote !== "'" && /(?<!\\)\$\{?\w/.test(raw);
 }

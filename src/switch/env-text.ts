@@ -37,7 +37,7 @@ export function withValues(text: string, changes: readonly (readonly [EnvVariabl
   const fromTheEnd = changes.toSorted(([a], [b]) => b.start - a.start);
   return fromTheEnd.reduce((rest, [variable, value]) => {
     const { start, end, quote } = variable;
-    return `${rest.slice(0, start - quote.length)}${quoted(value, quote)}${rest.slice(end + quote.length)}`;
+    return `${rest.slice(0, start - quote.length)}${quoted(value, variable)}${rest.slice(end + quote.length)}`;
   }, text);
 }
 
@@ -61,9 +61,11 @@ function variableOf(name: string, rest: string, start: number, where: string): E
   return { name, raw, value, quote, start: start + 1, end: start + 1 + raw.length };
 }
 
-/** `value` is a URL, a host, a port or a name nearly always, and stays in the quotes that it had. */
-function quoted(value: string, quote: EnvVariable["quote"]): string {
-  if (quote === "" && !/[\s#'"\\$`]/.test(value)) return value;
+/** In the quotes that it had, and where nothing but ordinary characters has changed, as it is. */
+function quoted(value: string, { raw, quote }: EnvVariable): string {
+  const special = (text: string) => text.replaceAll(/[^\s#'"\\$`]/g, "");
+  if (special(value) === special(raw)) return `${quote}${value}${quote}`;
+  if (quote === "" && special(value) === "") return value;
   if (quote !== '"' && !value.includes("'")) return `'${value}'`;
   return `"${value.replaceAll(/["\\$`]/g, "\\$&")}"`;
 }
