@@ -76,7 +76,7 @@ describe("the step", () => {
     expect(await next("down")).toBe(String(-31 - 33 * 3));
     expect(await next("round")).toBe("1");
     expect(await next("unused")).toBe("7");
-    expect(await next('"S q"')).toBe(String(100 + 33));
+    expect(await next('"S q"')).toBe(String(101 + 33));
     expect(await next("elsewhere_id_seq")).toBe(String(51 + 33));
     expect(await next("teams_id_seq")).toBe(String(20 + 33));
   });
