@@ -231,7 +231,13 @@ describe("undoing", () => {
     const stop = new AbortController();
     const { context, database } = await moveOf("", { signal: stop.signal });
     const blocker = await clusters.target.connect(database);
-    await blocker.query("BEGIN; LOCK TABLE teams IN SHARE MODE");
+    await blocker.query("SELECT pg_advisory_lock(4)");
+    // A lock on the table would be waited for before there is a slot.
+    const slow = `CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+      $$ BEGIN PERFORM pg_advisory_xact_lock(4); RETURN NEW; END $$;
+      CREATE TRIGGER slow BEFORE INSERT ON teams FOR EACH ROW EXECUTE FUNCTION slow();
+      ALTER TABLE teams ENABLE ALWAYS TRIGGER slow;`;
+    await clusters.target.psql(slow, database);
     const plan = await replicateStep.prepare?.(context);
     if (plan === undefined) throw new Error("it has a plan");
     const running = replicateStep.run(context, plan);

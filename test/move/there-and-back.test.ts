@@ -29,30 +29,25 @@ test("an application that writes all the time loses nothing by a move, nor by it
   await writer.more(30);
   await runBefore(move, blockWritesStep);
   await writer.more(30);
-  writer.resetGap();
-  const times: Record<string, number> = {};
-  for (const step of onlineSteps.slice(2)) {
-    const started = performance.now();
+  for (const step of onlineSteps.slice(onlineSteps.findIndex(({ name }) => name === blockWritesStep.name))) {
     if (step.name === unblockStep.name) {
       await makePermanent(move.context);
       at = clusters.target;
     }
     await move.run(step);
-    times[step.name] = Math.round(performance.now() - started);
   }
   await writer.more(30);
-  console.error(times, writer.longestGapMs(), writer.errors.length);
-  writer.resetGap();
-  const started = performance.now();
+  const moved = [...writer.acknowledged];
   await move.undo(unblockStep);
   at = clusters.source;
-  console.error(performance.now() - started);
   await undoAll(move);
   await writer.more(30);
-  console.error(performance.now() - started, writer.longestGapMs());
   await writer.stop();
-  const rows = await clusters.source.psql("SELECT n FROM ledger ORDER BY n", "litellm");
-  const there = rows.split("\n").map(Number);
-  expect(there.filter((n) => writer.acknowledged.includes(n))).toEqual(writer.acknowledged);
   await move.close();
+  const rows = (await clusters.source.psql("SELECT n FROM ledger ORDER BY id", "litellm")).split("\n").map(Number);
+  const known = new Set(writer.acknowledged);
+  // What was not acknowledged may be there; what was is there once, in order, from before the move to after its rollback.
+  expect(rows.filter((n) => known.has(n))).toEqual(writer.acknowledged);
+  expect(new Set(rows).size).toBe(rows.length);
+  expect(writer.acknowledged.length).toBeGreaterThanOrEqual(moved.length + 30);
 });
