@@ -19,6 +19,7 @@ import {
 import { pitrDisableCommand } from "./commands/pitr-disable.ts";
 import { pitrEnableCommand } from "./commands/pitr-enable.ts";
 import { pitrStatusCommand } from "./commands/pitr-status.ts";
+import { provisionCommand } from "./commands/provision.ts";
 import { pruneCommand } from "./commands/prune.ts";
 import { restoreCommand } from "./commands/restore.ts";
 import { scheduleCommand } from "./commands/schedule.ts";
@@ -51,6 +52,7 @@ export const commands: readonly Command[] = [
   moveUnblockCommand,
   scheduleCommand,
   manifestsCommand,
+  provisionCommand,
   walPushCommand,
   walFetchCommand,
   walStreamCommand,

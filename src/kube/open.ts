@@ -25,11 +25,10 @@ export async function openKube(target: KubeTarget, deps: KubeDeps): Promise<Kube
       const { namespace, name } = manifest.metadata;
       const ask = await about(api, "patch", { ...manifest, namespace, name }, signal);
       const query = { fieldManager, force: String(force) };
+      // A namespace of a kind that has none is refused, and who applies a file cannot know which have one.
+      const body = { ...manifest, metadata: { ...manifest.metadata, namespace: ask.namespace } };
       // JSON is YAML.
-      return (await caller.json(
-        { ...ask, query, contentType: "application/apply-patch+yaml", body: manifest },
-        signal,
-      )) as never;
+      return (await caller.json({ ...ask, query, contentType: "application/apply-patch+yaml", body }, signal)) as never;
     },
     async patch(ref, patch, signal) {
       const ask = await about(api, "patch", ref, signal);

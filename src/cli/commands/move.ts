@@ -5,6 +5,7 @@ import type { Command, CommandArguments, CommandContext } from "../command.ts";
 import { moveOptionsOf, moveRun, moveTask, moveWorld } from "../move.ts";
 import { concludeMove } from "../move-outcome.ts";
 import { planText } from "../move-text.ts";
+import { provisionInstance, showProvision } from "../provision.ts";
 
 export const moveCommand: Command = {
   name: "move",
@@ -12,13 +13,17 @@ export const moveCommand: Command = {
   arguments: [{ name: "DB", required: true, doc: "the application or its database" }],
   options: [
     ...(["to", "online", "offline", "maxBlock", "jobs", "backupAge", "rollbackWindow", "withoutReverseFeed"] as const),
-    ...(["switchCommand", "gitopsOut", "overrideGitops", "dryRun"] as const),
+    ...(["switchCommand", "gitopsOut", "overrideGitops", "provision", "dryRun"] as const),
   ],
   examples: [
     { line: "pgkit move litellm --to dedicated --dry-run", does: "what would be done, how long, and every risk" },
     {
       line: "pgkit move litellm --to dedicated",
       does: "to its own instance; writes are blocked for a moment at the end",
+    },
+    {
+      line: "pgkit move litellm --to dedicated --provision litellm-db.yaml",
+      does: "makes the instance first, by Kubernetes manifests as pgkit provision renders them",
     },
     { line: "pgkit move litellm --to shared --offline", does: "back; writes are blocked for the whole copy" },
     { line: "pgkit move rollback litellm", does: "goes back, with every write made since the switch" },
@@ -27,7 +32,15 @@ export const moveCommand: Command = {
     if (args.flags.online && args.flags.offline) {
       throw new PgkitError("usage", "--online and --offline cannot be used together");
     }
-    return args.flags.dryRun ? showPlan(context, args) : move(context, args);
+    const { provision, dryRun } = args.flags;
+    if (provision === undefined) return dryRun ? showPlan(context, args) : move(context, args);
+    const { target, database } = moveTask(context, args);
+    if (!dryRun) {
+      await provisionInstance(context, provision, target);
+      return move(context, args);
+    }
+    const isThere = await showProvision(context, provision, { target, database });
+    return isThere ? showPlan(context, args) : 0;
   },
 };
 

@@ -139,6 +139,16 @@ export const commandOptions = {
     default: false,
     doc: "say how the cluster differs from the manifests; exit status 40 when it does",
   }),
+  render: option(value.yesOrNo, {
+    flag: "--render",
+    default: false,
+    doc: "write the manifests to stdout",
+  }),
+  format: option(value.choice("statefulset", "argocd"), {
+    flag: "--format <format>",
+    default: "statefulset" as const,
+    doc: "a StatefulSet of the official image, or an ArgoCD Application with the Bitnami chart",
+  }),
   live: option(value.yesOrNo, {
     flag: "--live",
     default: false,

@@ -44,6 +44,11 @@ export const moveOptions = {
     default: [],
     doc: "a program that points the application at its database, besides what the file names; words separated by commas",
   }),
+  provision: option(value.path, {
+    flag: "--provision <file or directory>",
+    defaultDoc: "none: the instance is there",
+    doc: "apply these Kubernetes manifests of the instance that the database moves to, and wait until it answers, before the move begins",
+  }),
   gitopsOut: option(value.path, {
     flag: "--gitops-out <directory>",
     doc: "write what is to be committed for a Secret that ArgoCD, Flux or another manages there, and wait until the cluster shows it",
