@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the tests, the demo and the benches need; quick when nothing is to do.
 #
-#   scripts/setup.sh [packages|system|s3|azure|root|newest|image|bench]...
+#   scripts/setup.sh [packages|system|proxies|s3|azure|root|newest|image|bench]...
 #
 #   packages  node_modules, as package-lock.json says
 #   system    PostgreSQL 15 or newer (server and clients), age, zstd, jq
+#   proxies   PgBouncer and HAProxy
 #   s3        Ceph's monitor, object storage daemon and S3 gateway, and the aws command
 #   azure     the az command
 #   root      a root directory of Debian 13 with PostgreSQL 17 and Ceph 18, in the cache folder
@@ -25,8 +26,8 @@ main() {
   local part
   for part in "$@"; do
     case $part in
-      packages | system | s3 | azure | root | newest | image | bench) "setup_$part" ;;
-      *) fail "scripts/setup.sh: unknown part '$part' (packages, system, s3, azure, root, newest, image, bench)" ;;
+      packages | system | proxies | s3 | azure | root | newest | image | bench) "setup_$part" ;;
+      *) fail "scripts/setup.sh: unknown part '$part' (packages, system, proxies, s3, azure, root, newest, image, bench)" ;;
     esac
   done
 }
@@ -48,6 +49,14 @@ setup_system() {
   command -v jq >/dev/null || missing+=(jq)
   [ ${#missing[@]} -eq 0 ] || install_on_host "${missing[@]}"
   [ -n "$(newest_server)" ] || fail "the system's packages have no PostgreSQL 15 or newer: add PostgreSQL's own package source (postgresql-common ships a script for it) and run this again"
+}
+
+setup_proxies() {
+  local missing=() program
+  for program in pgbouncer haproxy; do
+    command -v "$program" >/dev/null || missing+=("$program")
+  done
+  [ ${#missing[@]} -eq 0 ] || install_on_host "${missing[@]}"
 }
 
 setup_s3() {
@@ -72,7 +81,7 @@ setup_bench() {
   make_root trixie "${postgres_17[@]}" "${ceph[@]}" -- pgbackrest pgcopydb
 }
 
-postgres_17=(postgresql-17 age zstd jq awscli)
+postgres_17=(postgresql-17 age zstd jq awscli pgbouncer haproxy)
 ceph=(ceph-mon ceph-osd radosgw ceph-common ca-certificates openssl procps)
 
 setup_root() { make_root trixie "${postgres_17[@]}" "${ceph[@]}"; }

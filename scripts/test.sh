@@ -12,7 +12,7 @@ project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$project"
 results=$(mktemp -d)
 # Whoever faces a server's major must hold for a newer one too.
-newer=(test/postgres test/backup test/wal test/restore test/stories)
+newer=(test/postgres test/backup test/wal test/restore test/move test/stories)
 newer+=(test/prove/check-server test/prove/check-instance test/prove/check-archiving test/prove/verify-base)
 newer+=(test/faults/base-kill test/faults/base-sweep)
 ran=()
@@ -20,9 +20,9 @@ ran=()
 main() {
   trap cleanup EXIT
   if [ $# -gt 0 ]; then
-    set_up packages system
+    set_up packages system proxies
   else
-    set_up packages system s3 azure root newest
+    set_up packages system proxies s3 azure root newest
     set_up image
   fi
   export PATH=$project/node_modules/.bin:$PATH
