@@ -3,6 +3,7 @@ import { cpus } from "node:os";
 import { join } from "node:path";
 import { archiving, stream } from "./archiving.ts";
 import { baseBackups } from "./base.ts";
+import { moveBlock } from "./block.ts";
 import { withGateway } from "./gateway.ts";
 import { big, small, start } from "./logical.ts";
 import { databaseAt } from "./moment.ts";
@@ -36,6 +37,7 @@ async function onServersOfTheirOwn(): Promise<void> {
   await part("wal", () => archiving((folder) => folderPlace(folder)));
   await part("wal-s3", () => inGateway((place) => archiving(() => place)));
   await part("stream", () => stream());
+  await part("move-block", () => moveBlock());
 }
 
 async function inGateway(use: (place: Place) => Promise<Row[]>): Promise<Row[]> {
