@@ -2,7 +2,6 @@ export type ProvisionFormat = "statefulset" | "argocd";
 
 /** What a dedicated instance is rendered of: where it is to be, and the figures of the database that moves there. */
 export interface ProvisionRequest {
-  readonly application: string;
   readonly database: string;
   readonly namespace: string;
   /** Of the Service and the StatefulSet, or of the release. */
