@@ -1,7 +1,7 @@
 import { ExecaError, execa } from "execa";
 import { PgkitError } from "../lib/errors.ts";
 import { formatDuration } from "../lib/parse.ts";
-import { spellAddress } from "./switch-errors.ts";
+import { spellAddress, systemCode } from "./switch-errors.ts";
 import type { Endpoint, EndpointAddress, Switcher } from "./switcher.ts";
 
 export interface CommandDeps {
@@ -33,9 +33,10 @@ export function commandSwitcher(command: readonly string[], { assumed, timeoutMs
     point: async (from, to, signal) => {
       signal.throwIfAborted();
       const input = JSON.stringify({ action: "point", from: plain(from), to: plain(to) });
-      await call(program, args, input, timeoutMs, signal).catch((error: unknown) => {
+      const late = AbortSignal.timeout(timeoutMs);
+      await call(program, args, input, AbortSignal.any([signal, late])).catch((error: unknown) => {
         signal.throwIfAborted();
-        throw commandError(error, where, from, to, timeoutMs);
+        throw late.aborted ? tookTooLong(where, timeoutMs) : commandError(error, where, from, to);
       });
       pointed = { host: to.host, port: to.port, database: to.database };
     },
@@ -53,25 +54,35 @@ function plain({ password, ...address }: Endpoint): Record<string, unknown> {
   return { ...address, ...(password === undefined ? {} : { password: password.reveal() }) };
 }
 
-async function call(program: string, args: readonly string[], input: string, timeoutMs: number, signal: AbortSignal) {
-  await execa(program, args, {
+/** Ended with all that it has started, when the time is up or the signal says so: a leftover must not switch later. */
+async function call(program: string, args: readonly string[], input: string, stop: AbortSignal): Promise<void> {
+  const child = execa(program, args, {
     input,
     stdout: "ignore",
     stderr: "pipe",
     maxBuffer: { stderr: 1024 * 1024 },
-    timeout: timeoutMs,
-    cancelSignal: signal,
-    forceKillAfterDelay: 2000,
+    detached: true,
   });
+  const { pid } = child;
+  const end = () => pid !== undefined && endGroup(pid);
+  stop.addEventListener("abort", end);
+  try {
+    await child;
+  } finally {
+    stop.removeEventListener("abort", end);
+  }
 }
 
-function commandError(
-  error: unknown,
-  where: string,
-  from: EndpointAddress,
-  to: EndpointAddress,
-  timeoutMs: number,
-): unknown {
+function endGroup(leader: number): void {
+  try {
+    process.kill(-leader, "SIGKILL");
+  } catch (error) {
+    // It has ended by itself just now.
+    if (systemCode(error) !== "ESRCH") throw error;
+  }
+}
+
+function commandError(error: unknown, where: string, from: EndpointAddress, to: EndpointAddress): unknown {
   if (!(error instanceof ExecaError)) return error;
   const said =
     String(error.stderr ?? "")
@@ -83,15 +94,6 @@ function commandError(
       "switch-conflict",
       `${where} says that it points neither at ${spellAddress(from)} nor at ${spellAddress(to)}: ${said}`,
       { hint: `put it back to ${spellAddress(from)}, then pgkit move resume, or pgkit move rollback` },
-    );
-  }
-  if (error.timedOut) {
-    return new PgkitError(
-      "switch-failed",
-      `${where} was not done within ${formatDuration(timeoutMs)}, and was ended: ${said}`,
-      {
-        hint: "the application waits meanwhile: let it come back sooner",
-      },
     );
   }
   // Node's own words for a program that cannot be started do not hold its arguments.
@@ -108,5 +110,11 @@ function commandError(
   const how = error.signal === undefined ? `exit status ${error.exitCode}` : `killed by ${error.signal}`;
   return new PgkitError("switch-failed", `${where} failed (${how}): ${said}`, {
     hint: "exit status 0 means that it is done; what it is given is in docs/reference.md",
+  });
+}
+
+function tookTooLong(where: string, timeoutMs: number): PgkitError {
+  return new PgkitError("switch-failed", `${where} was not done within ${formatDuration(timeoutMs)}, and was ended`, {
+    hint: "the application waits meanwhile: let it come back sooner",
   });
 }
