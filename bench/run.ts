@@ -6,6 +6,7 @@ import { baseBackups } from "./base.ts";
 import { withGateway } from "./gateway.ts";
 import { big, small, start } from "./logical.ts";
 import { databaseAt } from "./moment.ts";
+import { moveCopy } from "./move.ts";
 import { folderPlace, type Place } from "./places.ts";
 import { type Row, report, rounds, scale } from "./rows.ts";
 import { type BenchServer, startBenchServer } from "./server.ts";
@@ -27,6 +28,7 @@ async function onThe(server: BenchServer): Promise<void> {
   await part("base", () => baseBackups(server, folderPlace(server.folder), { incremental: true }));
   await part("base-s3", () => inGateway((place) => baseBackups(server, place, { incremental: false })));
   await part("moment", () => databaseAt(server));
+  await part("move", () => moveCopy(server));
   await part("small", async () => [await small(server)]);
 }
 

@@ -20,6 +20,8 @@ project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 cache=${PGKIT_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/pgkit}
 root=$cache/roots/image
 suite=trixie
+# Before the Dockerfile's instructions; kustomize is for tests of what is in k8s/.
+packages=(kustomize)
 major=17
 node=$project/node_modules/node/bin/node
 dist=${PGKIT_IMAGE_DIST:-$project/dist}
@@ -98,7 +100,7 @@ bind() {
 build() {
   [ "$(id -u)" -eq 0 ] || fail "a root directory can only be made by root: run it as root, or with sudo"
   local wanted
-  wanted=$({ lasting && cat "$project"/scripts/image/* "$node"; } | sha256sum)
+  wanted=$({ echo "${packages[*]}" && lasting && cat "$project"/scripts/image/* "$node"; } | sha256sum)
   [ "$(cat "$root.image" 2>/dev/null)" != "$wanted" ] || return 0
   mkdir -p "$(dirname "$root")"
   exec 7>"$root.image.lock"
@@ -106,7 +108,7 @@ build() {
   [ "$(cat "$root.image" 2>/dev/null)" != "$wanted" ] || return 0
   # The instructions are for a new one.
   if [ -e "$root.image.begun" ]; then rm -f "$root.image" "$root.stamp"; fi
-  bash "$project/scripts/newer-root.sh" "$root" $suite ca-certificates
+  bash "$project/scripts/newer-root.sh" "$root" $suite "${packages[@]}"
   touch "$root.image.begun"
   echo "setup: running the Dockerfile's instructions in $root" >&2
   unshare --mount --propagation private -- "$BASH" "${BASH_SOURCE[0]}" inside build >"$root.image.log" 2>&1 7>&- || {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests, the demo and the benches need; quick when nothing is to do.
 #
-#   scripts/setup.sh [packages|system|s3|azure|root|newest|bench]...
+#   scripts/setup.sh [packages|system|s3|azure|root|newest|image|bench]...
 #
 #   packages  node_modules, as package-lock.json says
 #   system    PostgreSQL 15 or newer (server and clients), age, zstd, jq
@@ -9,6 +9,7 @@
 #   azure     the az command
 #   root      a root directory of Debian 13 with PostgreSQL 17 and Ceph 18, in the cache folder
 #   newest    a root directory of Debian testing with Ceph 20 or newer, beside it
+#   image     a root directory of Debian 13 in which the Dockerfile's last stage was carried out
 #   bench     the other backup and copy tools that `npm run bench` compares with
 #
 # With neither root nor sudo it installs nothing and says what is missing. No service is ever started.
@@ -24,8 +25,8 @@ main() {
   local part
   for part in "$@"; do
     case $part in
-      packages | system | s3 | azure | root | newest | bench) "setup_$part" ;;
-      *) fail "scripts/setup.sh: unknown part '$part' (packages, system, s3, azure, root, newest, bench)" ;;
+      packages | system | s3 | azure | root | newest | image | bench) "setup_$part" ;;
+      *) fail "scripts/setup.sh: unknown part '$part' (packages, system, s3, azure, root, newest, image, bench)" ;;
     esac
   done
 }
@@ -77,13 +78,23 @@ ceph=(ceph-mon ceph-osd radosgw ceph-common ca-certificates openssl procps)
 setup_root() { make_root trixie "${postgres_17[@]}" "${ceph[@]}"; }
 setup_newest() { make_root forky "${ceph[@]}"; }
 
-make_root() {
+# The project's Node goes into it: the packages come first.
+setup_image() {
+  root_tools
+  bash "$project/scripts/image-root.sh" build
+}
+
+root_tools() {
   # Also where Debian's keys are not Debian's own: on Ubuntu.
   local missing=()
   [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
   if ! command -v mmdebstrap >/dev/null && ! command -v debootstrap >/dev/null; then
     (install_on_host mmdebstrap "${missing[@]}") || install_on_host debootstrap "${missing[@]}"
   fi
+}
+
+make_root() {
+  root_tools
   local suite=$1
   shift
   bash "$project/scripts/newer-root.sh" "$cache/roots/$suite" "$suite" "$@"

@@ -23,6 +23,7 @@ main() {
     set_up packages system
   else
     set_up packages system s3 azure root newest
+    set_up image
   fi
   export PATH=$project/node_modules/.bin:$PATH
   node scripts/build.ts >&2

@@ -21,7 +21,8 @@ export interface Outside {
   readonly streams: Streams;
   readonly clock: Clock;
   readonly cwd: string;
-  readonly readSecret: ReadSecret;
+  /** In place of Kubernetes, for tests. */
+  readonly readSecret?: ReadSecret | undefined;
   /** Calls `stop` at each signal that asks the run to end, and `crash` with what nobody caught; gives what undoes this. */
   listen(stop: (signal: string) => void, crash: (error: unknown) => void): () => void;
   /** Ends the process at once. */
@@ -165,11 +166,6 @@ function realWorld(): Outside {
     streams: process,
     clock: systemClock,
     cwd: process.cwd(),
-    readSecret: async ({ namespace, name }) => {
-      throw new PgkitError("config", `the password is in the Kubernetes Secret ${namespace}/${name}`, {
-        hint: "pgkit reads Secrets only inside the cluster; here use passwordFrom with env or file",
-      });
-    },
     listen: (stop, crash) => {
       const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
       for (const signal of signals) process.on(signal, stop);

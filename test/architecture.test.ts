@@ -21,6 +21,7 @@ const mayImport: Record<string, readonly string[]> = {
   repo: ["lib", "store"],
   postgres: ["lib"],
   kube: ["lib"],
+  manifests: ["lib"],
   switch: ["lib", "kube", "postgres"],
   "schedule.ts": ["lib"],
   backup: ["lib", "store", "repo", "postgres"],
@@ -33,7 +34,7 @@ const mayImport: Record<string, readonly string[]> = {
   observe: ["lib", "store", "repo", "postgres", "backup", "wal", "restore", "prove", "schedule.ts"],
   cli: [
     ...["lib", "store", "repo", "postgres", "kube", "switch", "schedule.ts", "backup", "wal", "restore"],
-    ...["advise", "prove", "move", "demo", "observe"],
+    ...["advise", "prove", "move", "demo", "observe", "manifests"],
   ],
   "main.ts": ["cli", "lib"],
 };
@@ -52,7 +53,7 @@ const importers: Record<string, readonly string[]> = {
   "cli-progress": ["cli"],
   "@clack/prompts": ["cli"],
   yaml: ["cli"],
-  valibot: ["cli", "repo"],
+  valibot: ["cli", "repo", "move"],
   "age-encryption": ["repo"],
   "p-limit": ["lib", "store", "repo", "postgres", "backup", "restore", "wal", "move", "kube"],
 };

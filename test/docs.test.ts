@@ -15,6 +15,12 @@ function markdownIn(folder: string): string[] {
     .map((name) => join(folder, name));
 }
 
+function filesIn(folder: string): string[] {
+  return readdirSync(join(project, folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(project, join(entry.parentPath, entry.name)));
+}
+
 /** Lines of commands in blocks, with what stands for something replaced, and what comes after a `#` or in brackets left out. */
 function commandLines(text: string): string[][] {
   const blocks = [...text.matchAll(/^```(?:sh|console|)\n([\s\S]*?)^```$/gm)].map(([, block = ""]) => block);
@@ -50,8 +56,8 @@ test("each decision is in the index, under its own number", () => {
 });
 
 test("nothing that is delivered names a package registry or a folder of one machine", () => {
-  const files = ["Dockerfile", "k8s/cronjob.yaml", ...pages.map(({ path }) => path)];
-  const scripts = readdirSync(join(project, "scripts")).map((name) => join("scripts", name));
+  const files = ["Dockerfile", ...pages.map(({ path }) => path)];
+  const scripts = ["scripts", "k8s"].flatMap(filesIn);
   // The file name of the script that adds PostgreSQL's package source.
   const allowed = /apt\.postgresql\.org\.sh/g;
   const found = [...files, ...scripts].filter((path) =>

@@ -1,8 +1,10 @@
 import { PgkitError } from "../lib/errors.ts";
 import { parseLsn } from "../lib/lsn.ts";
 import { listBackups } from "../repo/backups.ts";
+import { readDamage } from "../repo/damage.ts";
 import { readSmallFile } from "../repo/files.ts";
 import type { Manifest } from "../repo/manifest.ts";
+import { nameOf } from "../repo/retention.ts";
 import type { InstanceFacts } from "./base-facts.ts";
 import { isAlive, type Target } from "./target.ts";
 
@@ -51,13 +53,16 @@ export async function findParent(
   return { id: parent.id, manifest: await readServerManifest(target, parent) };
 }
 
-/** In the order of their WAL, oldest first: two may have started in one second; those whose chain of parents is there to its full backup. */
+/** In the order of their WAL, oldest first: two may have started in one second; those whose chain of parents is there to its full backup, none of them found damaged. */
 async function wholeBackups({ repository, signal }: Target, instance: string, systemId: string): Promise<Manifest[]> {
   const { backups } = await listBackups(repository, { instance, signal });
   const bases = new Map(
     backups.filter((each) => each.kind === "base" && each.server.systemId === systemId).map((each) => [each.id, each]),
   );
-  const isWhole = ({ parent }: Manifest): boolean => {
+  const damaged = await readDamage(repository, { signal });
+  const isWhole = (each: Manifest): boolean => {
+    const { parent } = each;
+    if (damaged.has(nameOf(each))) return false;
     if (parent === undefined) return true;
     const found = bases.get(parent);
     return found !== undefined && isWhole(found);

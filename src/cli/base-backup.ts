@@ -1,9 +1,10 @@
 import type { BaseBackupRequest } from "../backup/base.ts";
 import type { BackupOutcome } from "../backup/logical.ts";
-import { parseConnection } from "../postgres/connection.ts";
+import { type Connection, parseConnection } from "../postgres/connection.ts";
 import { leaseOptions } from "./actor.ts";
 import type { CommandContext } from "./command.ts";
 import type { InstanceConfig } from "./config.ts";
+import { openWhereItWas, ownMemory } from "./known-place.ts";
 import type { CommandFlags } from "./options/command.ts";
 import { withoutPassword } from "./postgres-url.ts";
 
@@ -31,7 +32,7 @@ export async function takeBaseBackup(
   const request = await requestOf(context, instance, flags);
   const openers = config.repositories.map((repository) => ({
     where: repository.url,
-    open: () => context.openOrCreateRepository(repository),
+    open: () => openWhereItWas(context, repository, ownMemory(context.env)),
   }));
   const lease = { ...leaseOptions(context, "backup base"), withoutConditions: "proceed" as const };
   return withDestinations(openers, instance.name, lease, async (destinations, failures) => {
@@ -57,7 +58,7 @@ async function requestOf(
   return {
     ...{ instance: instance.name, connection },
     // What --standby may hold as a password is not taken: it would have been seen in the list of processes.
-    standby: standby === undefined ? undefined : parseConnection(withoutPassword(standby).url, connection.password),
+    standby: standby === undefined ? undefined : standbyOf(standby, connection),
     engine: flags.engine ?? base.engine,
     label: flags.label,
     ...{ incremental: flags.incremental ?? false, withWal: flags.withWal ?? false },
@@ -66,4 +67,9 @@ async function requestOf(
     maxRate: flags.maxRate ?? base.maxRate,
     ...{ level: base.level, workers: base.workers },
   };
+}
+
+/** Its password is the instance's, and changes with it. */
+function standbyOf(url: string, { password, renewPassword }: Connection): Connection {
+  return { ...parseConnection(withoutPassword(url).url, password), renewPassword };
 }

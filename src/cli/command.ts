@@ -1,5 +1,7 @@
+import type { Kube } from "../kube/kube.ts";
 import type { Moment } from "../lib/parse-time.ts";
 import type { Report } from "../lib/report.ts";
+import type { Secret } from "../lib/secret.ts";
 import type { Clock } from "../lib/time.ts";
 import type { Connection } from "../postgres/connection.ts";
 import type { Repository, RepositoryReader } from "../repo/repository.ts";
@@ -73,6 +75,8 @@ export interface CommandContext {
   connection(instance: InstanceConfig): Promise<Connection>;
   /** The store of a repository, with retries; under --dry-run every write throws. */
   openStore(repository: RepositoryConfig): Promise<ObjectStore>;
+  /** Wraps a secret that was found somewhere, so that it is never shown. */
+  keepSecret(text: string): Secret;
   /** What this run has asked of each store that it opened. */
   storeRequests(): { readonly repository: string; readonly counts: Readonly<StoreCounts> }[];
   /** Opens a repository to read it. Fails with `repository-missing`. */
@@ -83,9 +87,11 @@ export interface CommandContext {
   identities(repository: RepositoryConfig): Promise<readonly string[]>;
   /** Reads a time as `--to-time` takes it, and says aloud which time zone was assumed. Fails with `usage`. */
   time(text: string): Moment;
+  /** The Kubernetes API: in a Pod its own cluster's, else that of the kubeconfig. Opened once. Fails with `config`. */
+  kube(): Promise<Kube>;
   /** Asks before something is destroyed; `does` completes "this". Fails with `usage` where nobody can be asked and `--yes` is not given, with `cancelled` on a no. */
   confirm(does: string): Promise<void>;
 }
 
-/** Reads a key of a Kubernetes Secret; only the command that runs in the cluster has one. */
+/** Reads the text of a key of a Kubernetes Secret. */
 export type ReadSecret = (reference: SecretReference, signal: AbortSignal) => Promise<string>;

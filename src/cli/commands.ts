@@ -7,6 +7,7 @@ import { demoCommand } from "./commands/demo.ts";
 import { healthzCommand } from "./commands/healthz.ts";
 import { keepCommand } from "./commands/keep.ts";
 import { listCommand } from "./commands/list.ts";
+import { manifestsCommand } from "./commands/manifests.ts";
 import { moveCommand } from "./commands/move.ts";
 import {
   moveFinishCommand,
@@ -49,6 +50,7 @@ export const commands: readonly Command[] = [
   moveFinishCommand,
   moveUnblockCommand,
   scheduleCommand,
+  manifestsCommand,
   walPushCommand,
   walFetchCommand,
   walStreamCommand,

@@ -74,6 +74,7 @@ function secretSwitch(reader: Reader): Required<SwitchConfig>["secret"] {
     namespace: reader.needed(rows.secretNamespace) ?? "",
     name: reader.needed(rows.secretName) ?? "",
     keys: endpointKeys(reader, "secret"),
+    kubeseal: reader.settings.get(rows.secretKubeseal, reader.application),
   };
 }
 

@@ -124,6 +124,9 @@ function policiesOf(settings: Settings, name: string): Policies {
     schedule: {
       logical: settings.get(instanceOptions.scheduleLogical, name),
       base: settings.get(instanceOptions.scheduleBase, name),
+      prune: settings.get(instanceOptions.schedulePrune, name),
+      verify: settings.get(instanceOptions.scheduleVerify, name),
+      check: settings.get(instanceOptions.scheduleCheck, name),
       timeZone: settings.get(instanceOptions.scheduleTimeZone, name) ?? settings.get(globalOptions.timeZone),
       graceMs: settings.get(instanceOptions.scheduleGrace, name),
     },

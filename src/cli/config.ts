@@ -13,9 +13,12 @@ export interface Config {
   readonly applications: ReadonlyMap<string, ApplicationConfig>;
   readonly compression: { readonly level: number; readonly threads: number };
   readonly lease: LeaseConfig;
+  readonly inCluster: InClusterConfig;
   /** Folders with PostgreSQL's programs that are looked into before the usual ones. */
   readonly postgresBin: readonly string[];
   readonly timeZone: string;
+  /** How Kubernetes is reached; `undefined`: as kubectl would. */
+  readonly kubernetes: { readonly kubeconfig: string | undefined; readonly context: string | undefined };
 }
 
 export interface RepositoryConfig {
@@ -113,6 +116,9 @@ export interface SecretReference {
 export interface ScheduleConfig {
   readonly logical: string | undefined;
   readonly base: string | undefined;
+  readonly prune: string | undefined;
+  readonly verify: string | undefined;
+  readonly check: string | undefined;
   readonly timeZone: string;
   readonly graceMs: number;
 }
@@ -127,7 +133,13 @@ export interface ApplicationConfig {
 
 /** What points an application at its database; any number of them, all switched by a move. */
 export interface SwitchConfig {
-  readonly secret?: { readonly namespace: string; readonly name: string; readonly keys: EndpointKeys };
+  readonly secret?: {
+    readonly namespace: string;
+    readonly name: string;
+    readonly keys: EndpointKeys;
+    /** Words of a command that seals a Secret on its stdin. */
+    readonly kubeseal?: readonly string[] | undefined;
+  };
   readonly pgbouncer?: {
     /** Without its password. */
     readonly admin: string;
@@ -150,4 +162,23 @@ export interface LeaseConfig {
   readonly ttlMs: number;
   /** How long to wait for another run to give the lease back. */
   readonly waitMs: number;
+}
+
+/** How `pgkit manifests` runs pgkit in a cluster; see `ManifestsRequest`. */
+export interface InClusterConfig {
+  readonly image: string | undefined;
+  readonly imagePullSecrets: readonly string[];
+  readonly namespace: string;
+  readonly createNamespace: boolean;
+  readonly uid: number;
+  readonly secretName: string;
+  readonly scratchBytes: number;
+  readonly streamBytes: number;
+  readonly storageClass: string | undefined;
+  readonly repositoryClaim: string | undefined;
+  readonly repositoryBytes: number;
+  readonly deadlineMs: number;
+  readonly networkPolicies: boolean;
+  readonly serviceAccountAnnotations: Readonly<Record<string, string>>;
+  readonly podLabels: Readonly<Record<string, string>>;
 }

@@ -1,3 +1,4 @@
+import type { Kube } from "../kube/kube.ts";
 import { PgkitError } from "../lib/errors.ts";
 import { nearest } from "../lib/nearest.ts";
 import { inZone, parseTime } from "../lib/parse-time.ts";
@@ -5,7 +6,7 @@ import type { Report } from "../lib/report.ts";
 import type { SecretVault } from "../lib/secret.ts";
 import type { Clock } from "../lib/time.ts";
 import type { CommandContext, ReadSecret } from "./command.ts";
-import type { Config, InstanceConfig } from "./config.ts";
+import type { Config, InstanceConfig, SecretReference } from "./config.ts";
 import { askFirst } from "./confirm.ts";
 import { connectionTo } from "./password.ts";
 import type { Output, Streams } from "./render.ts";
@@ -28,11 +29,14 @@ export interface ContextInput {
   readonly out: Output;
   readonly streams: Streams;
   readonly vault: SecretVault;
-  readonly readSecret: ReadSecret;
+  /** In place of Kubernetes, for tests. */
+  readonly readSecret: ReadSecret | undefined;
 }
 
 export function commandContext(input: ContextInput): CommandContext {
   const { config, clock, report } = input;
+  const kube = kubeOf(input);
+  const readSecret: ReadSecret = input.readSecret ?? ((reference, signal) => secretOf(kube, reference, signal));
   return {
     version: input.version,
     self: input.self,
@@ -48,11 +52,31 @@ export function commandContext(input: ContextInput): CommandContext {
     instance: (name = input.instance) => oneInstance(config, name),
     instances: (name = input.instance) =>
       name === undefined ? [...config.instances.values()] : [oneInstance(config, name)],
-    connection: (instance) => connectionTo(instance, input),
+    connection: (instance) => connectionTo(instance, { ...input, readSecret }),
+    kube,
     ...storesOf(input),
+    keepSecret: (text) => input.vault.keep(text),
     time: (text) => readTime(text, input),
     confirm: (does) => askFirst(does, input),
   };
+}
+
+/** Loaded when it is first asked for: the client is heavy. */
+function kubeOf({ config, env, clock, report }: ContextInput): () => Promise<Kube> {
+  let opened: Promise<Kube> | undefined;
+  const open = async () => {
+    const { openKube } = await import("../kube/open.ts");
+    return await openKube({ ...config.kubernetes, env }, { clock, report });
+  };
+  return () => {
+    opened ??= open();
+    return opened;
+  };
+}
+
+async function secretOf(kube: () => Promise<Kube>, reference: SecretReference, signal: AbortSignal): Promise<string> {
+  const { readSecretText } = await import("../kube/secret-text.ts");
+  return await readSecretText(await kube(), reference, signal);
 }
 
 function oneInstance({ instances, file }: Config, name: string | undefined): InstanceConfig {

@@ -5,6 +5,7 @@ import type { SecretVault } from "../lib/secret.ts";
 import type { Config } from "./config.ts";
 import { applicationsOf } from "./config-applications.ts";
 import { type ConfigFile, type FileProblem, readConfigFile } from "./config-file.ts";
+import { inClusterOf } from "./config-in-cluster.ts";
 import { instancesOf } from "./config-instances.ts";
 import { repositoriesOf } from "./config-repositories.ts";
 import { globalOptions, machineOptions } from "./options/global.ts";
@@ -53,8 +54,13 @@ export async function loadConfig(given: ConfigInput): Promise<Config> {
       threads: settings.get(machineOptions.compressionThreads),
     },
     lease: { ttlMs: settings.get(leaseOptions.leaseTtl), waitMs: settings.get(leaseOptions.leaseWait) },
+    inCluster: inClusterOf(settings),
     postgresBin: settings.get(machineOptions.postgresBin) ?? [],
     timeZone: settings.get(globalOptions.timeZone),
+    kubernetes: {
+      kubeconfig: settings.get(machineOptions.kubeconfig),
+      context: settings.get(machineOptions.kubeContext),
+    },
   };
   if (problems.length > 0) throw settingsError("config", problems);
   return config;

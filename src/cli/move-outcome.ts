@@ -9,7 +9,8 @@ export async function concludeMove(
   repository: RepositoryReader,
   journal: Omit<Journal, "append">,
 ): Promise<number> {
-  const { proofText, readProof } = await import("../move/proof-report.ts");
+  const { readProof } = await import("../move/proof-store.ts");
+  const { proofText } = await import("../move/proof-text.ts");
   const proof = await readProof(repository, journal.folder, { signal });
   out.result({
     json: moveJson(journal, proof),

@@ -4,6 +4,7 @@ import type { FoundMove } from "../move/journal.ts";
 import type { MoveRun } from "../move/move.ts";
 import type { MoveFacts, MoveOptions, MoveServer } from "../move/step.ts";
 import type { Connection } from "../postgres/connection.ts";
+import type { SecretSwitch } from "../switch/open.ts";
 import type { Switcher } from "../switch/switcher.ts";
 import { auditActor } from "./actor.ts";
 import type { CommandArguments, CommandContext } from "./command.ts";
@@ -69,22 +70,18 @@ function sourceOf(
 }
 
 /** What the steps work with. The journal is in the first repository. */
-export async function moveWorld(
-  context: CommandContext,
-  { application, source, target }: Omit<MoveTask, "database">,
-  options: SwitchOptions,
-): Promise<MoveWorld> {
+export async function moveWorld(context: CommandContext, task: MoveTask, options: SwitchOptions): Promise<MoveWorld> {
   const { programsFor } = await import("../postgres/programs.ts");
   const { config, clock, report } = context;
   const [repositoryConfig] = config.repositories;
   if (repositoryConfig === undefined) throw new PgkitError("config", "no repository is configured");
+  const servers = { source: await serverOf(context, task.source), target: await serverOf(context, task.target) };
   return {
-    source: await serverOf(context, source),
-    target: await serverOf(context, target),
-    switchers: await switchersOf(context, application, options),
+    ...servers,
+    ...{ clock, report, pgkitVersion: context.version },
+    switchers: await switchersOf(context, task, options, servers),
     repository: await context.openOrCreateRepository(repositoryConfig),
     programsFor: (major) => programsFor(major, config.postgresBin),
-    ...{ clock, report },
   };
 }
 
@@ -98,13 +95,21 @@ async function serverOf(context: CommandContext, instance: InstanceConfig): Prom
 type SwitchOptions = Pick<MoveOptions, "switchCommand" | "gitopsOut" | "overrideGitops">;
 
 async function switchersOf(
-  { clock, report, env, vault }: CommandContext,
-  application: ApplicationConfig | undefined,
-  { switchCommand, ...gitops }: SwitchOptions,
+  context: CommandContext,
+  { application, database }: MoveTask,
+  { switchCommand, gitopsOut, overrideGitops }: SwitchOptions,
+  { source, target }: Pick<MoveWorld, "source" | "target">,
 ): Promise<readonly Switcher[]> {
   const { openSwitchers } = await import("../switch/open.ts");
   const config = { ...application?.switch, ...(switchCommand === undefined ? {} : { command: switchCommand }) };
-  return openSwitchers(config, { ...gitops, clock, report, env, vault });
+  const endpoints = { source: source.endpoint, target: target.endpoint };
+  const { clock, report, keepSecret: keep } = context;
+  const openSecret = async (secret: SecretSwitch) => {
+    const { secretSwitcher } = await import("../switch/k8s-secret.ts");
+    const kube = await context.kube();
+    return secretSwitcher(secret, { kube, database, clock, report, keep, gitopsOut, overrideGitops });
+  };
+  return openSwitchers(config, { database, clock, endpoints, vault: { keep }, openSecret });
 }
 
 /** What a run of a move needs besides its journal. */
@@ -156,6 +161,7 @@ export async function worldOf(context: CommandContext, { journal }: FoundMove): 
     application: application === undefined ? undefined : context.config.applications.get(application),
     source: context.instance(source.instance),
     target: context.instance(target.instance),
+    database: journal.facts.database,
   };
   return moveWorld(context, task, options);
 }

@@ -24,7 +24,25 @@ export async function connectionTo(instance: InstanceConfig, input: PasswordInpu
     instance.passwordFrom === undefined
       ? await fromPasswordFile(connection, input)
       : await fromSource(instance.passwordFrom, instance.name, input);
-  return { ...connection, password };
+  const source = instance.passwordFrom;
+  if (source?.type !== "secret" && source?.type !== "file") return { ...connection, password };
+  // Both are changed under a run that goes on for days: a Secret mounted as a file too.
+  return { ...connection, ...renewable(password, () => fromSource(source, instance.name, input)) };
+}
+
+function renewable(
+  first: Secret | undefined,
+  read: () => Promise<Secret>,
+): Pick<Connection, "password" | "renewPassword"> {
+  let current = first?.reveal() ?? "";
+  return {
+    password: { reveal: () => current },
+    async renewPassword() {
+      const before = current;
+      current = (await read()).reveal();
+      return current !== before;
+    },
+  };
 }
 
 async function fromSource(source: PasswordSource, instance: string, input: PasswordInput): Promise<Secret> {

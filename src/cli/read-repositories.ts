@@ -2,10 +2,12 @@ import type { PgkitError } from "../lib/errors.ts";
 import type { Manifest } from "../repo/manifest.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
 import type { CommandContext } from "./command.ts";
+import type { RepositoryConfig } from "./config.ts";
 
 export interface FoundBackup {
   manifest: Manifest;
   repository: RepositoryReader;
+  config: RepositoryConfig;
 }
 
 export interface Findings {
@@ -22,7 +24,7 @@ export async function readRepositories(context: CommandContext, instance?: strin
   for (const config of context.config.repositories) {
     const repository = await context.openRepository(config);
     const list = await listBackups(repository, { instance, signal });
-    findings.backups.push(...list.backups.map((manifest) => ({ manifest, repository })));
+    findings.backups.push(...list.backups.map((manifest) => ({ manifest, repository, config })));
     findings.unreadable.push(...list.unreadable.map((each) => ({ ...each, repository: repository.where })));
   }
   return findings;
@@ -37,7 +39,7 @@ export async function findInRepositories(context: CommandContext, id: string): P
   for (const config of context.config.repositories) {
     try {
       const repository = await context.openRepository(config);
-      return { manifest: await findBackup(repository, id, { signal }), repository };
+      return { manifest: await findBackup(repository, id, { signal }), repository, config };
     } catch (error) {
       if (!isPgkitError(error, "backup-missing", "repository-missing")) throw error;
       missing ??= error;
@@ -62,7 +64,7 @@ export async function findEveryCopy(
   for (const config of context.config.repositories) {
     try {
       const repository = await context.openRepository(config);
-      copies.found.push({ manifest: await findBackup(repository, id, { signal }), repository });
+      copies.found.push({ manifest: await findBackup(repository, id, { signal }), repository, config });
     } catch (error) {
       if (isPgkitError(error, "manifest-corrupt")) copies.unreadable.push({ error, repository: config.url });
       else if (isPgkitError(error, "backup-missing", "repository-missing")) missing ??= error;

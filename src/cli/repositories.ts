@@ -1,9 +1,11 @@
 import { readFile } from "node:fs/promises";
-import { PgkitError } from "../lib/errors.ts";
-import type { RepositorySettings } from "../repo/repository.ts";
+import { isPgkitError, PgkitError } from "../lib/errors.ts";
+import type { Repository, RepositorySettings } from "../repo/repository.ts";
+import type { ObjectStore } from "../store/store.ts";
 import type { CommandContext } from "./command.ts";
 import type { RepositoryConfig } from "./config.ts";
 import type { ContextInput } from "./context.ts";
+import { folderOfUrl } from "./known-place.ts";
 
 /** Opens what the configuration names; everything heavy loads when it is called. */
 export function storesOf(
@@ -26,13 +28,43 @@ export function storesOf(
     identities: ({ encryption }) => readIdentities(encryption.identityFile, input),
     openRepository: async (repository) => {
       const { openRepository } = await import("../repo/repository.ts");
-      return openRepository(await openStore(repository), settingsOf(repository, input), { signal });
+      const opened = await openRepository(await openStore(repository), settingsOf(repository, input), { signal });
+      return await standingIn(repository, opened);
     },
     openOrCreateRepository: async (repository) => {
       const { openOrCreateRepository } = await import("../repo/repository.ts");
-      return openOrCreateRepository(await openStore(repository), settingsOf(repository, input), clock, { signal });
+      const settings = settingsOf(repository, input);
+      const store = await openStore(repository);
+      if (dryRun) return await openOrImagine(store, settings, input);
+      const opened = await openOrCreateRepository(store, settings, clock, { signal });
+      return await standingIn(repository, opened);
     },
   };
+}
+
+/** Where there is none yet, and none may be made: an empty one. */
+async function openOrImagine(
+  store: ObjectStore,
+  settings: RepositorySettings,
+  { clock, signal }: ContextInput,
+): Promise<Repository> {
+  const { openOrCreateRepository, openRepository } = await import("../repo/repository.ts");
+  const { memoryStore } = await import("../store/memory.ts");
+  try {
+    return await openRepository(store, settings, { signal });
+  } catch (error) {
+    if (!isPgkitError(error, "repository-missing")) throw error;
+    return await openOrCreateRepository(memoryStore(), settings, clock, { signal });
+  }
+}
+
+/** A file system may be unmounted under us. */
+async function standingIn<Opened extends Repository>({ url }: RepositoryConfig, opened: Opened) {
+  const path = folderOfUrl(url);
+  if (path === undefined) return opened;
+  const { standing } = await import("../repo/standing.ts");
+  const { deviceOf } = await import("../store/file/device.ts");
+  return await standing(opened, () => deviceOf(path));
 }
 
 function settingsOf(repository: RepositoryConfig, input: ContextInput): RepositorySettings {

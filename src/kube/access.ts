@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import type { RequestOptions } from "node:https";
 import { isIPv6 } from "node:net";
 import { delimiter, join } from "node:path";
-import type { KubeConfig } from "@kubernetes/client-node";
+import { KubeConfig } from "@kubernetes/client-node";
 import { PgkitError } from "../lib/errors.ts";
 
 /** Which cluster, as whom. */
@@ -86,7 +86,6 @@ function names(config: KubeConfig): string {
 }
 
 async function configOf(target: KubeTarget): Promise<KubeConfig> {
-  const { KubeConfig } = await import("@kubernetes/client-node");
   const config = new KubeConfig();
   const files = target.inCluster === true ? [] : kubeconfigs(target);
   for (const [index, file] of files.entries()) {

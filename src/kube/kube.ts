@@ -37,6 +37,8 @@ export interface ManagedFields {
   readonly operation?: string;
   readonly subresource?: string;
   readonly time?: string;
+  /** `{ "f:data": { "f:url": {} } }` */
+  readonly fieldsV1?: { readonly [field: string]: unknown };
 }
 
 /** An object as the API spells it. What is below `metadata` is the kind's own: see `workloads.ts` for those that pgkit reads. */

@@ -43,9 +43,12 @@ export async function openKube(target: KubeTarget, deps: KubeDeps): Promise<Kube
       const policy = `${propagation.slice(0, 1).toUpperCase()}${propagation.slice(1)}`;
       const preconditions = uid === undefined ? {} : { preconditions: { uid } };
       const body = { apiVersion: "v1", kind: "DeleteOptions", propagationPolicy: policy, ...preconditions };
-      return await unlessMissing(ref.name, () => caller.json({ ...ask, body }, signal)).then(
-        (gone) => gone !== undefined,
-      );
+      // An earlier call whose answer was lost has deleted it.
+      const settle = async (error: unknown) => {
+        if (saysAbsent(error, ref.name)) return true;
+        throw error;
+      };
+      return (await unlessMissing(ref.name, () => caller.json({ ...ask, body }, signal, settle))) !== undefined;
     },
     watch: (kind, which, signal) =>
       watchObjects(
@@ -113,10 +116,14 @@ async function unlessMissing<T>(name: string, call: () => Promise<T>): Promise<T
   try {
     return await call();
   } catch (error) {
-    const refusal = refusalOf(error);
-    if (refusal?.code === 404 && refusal.reason === "NotFound" && refusal.name === name) return undefined;
+    if (saysAbsent(error, name)) return undefined;
     throw error;
   }
+}
+
+function saysAbsent(error: unknown, name: string): boolean {
+  const refusal = refusalOf(error);
+  return refusal?.code === 404 && refusal.reason === "NotFound" && refusal.name === name;
 }
 
 /** Small enough for Secrets and manifests of a megabyte each to come in time. */

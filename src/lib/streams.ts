@@ -57,7 +57,7 @@ export async function* through(source: Bytes, transform: Transform): AsyncGenera
 }
 
 /**
- * Lends each piece: its memory is gone once the next one is asked for. Only for a source whose pieces nobody else holds, in
+ * Lends each piece: its memory is gone once the next one is asked for, unless the reader has transferred it elsewhere. Only for a source whose pieces nobody else holds, in
  * memory of their own, such as those of a decompressor; of a buffer that is filled piece by piece, the last frees it.
  *
  * Left to the garbage collector, pieces of memory outside of the heap make V8 mark all of the heap every 40 MB: behind
@@ -66,9 +66,14 @@ export async function* through(source: Bytes, transform: Transform): AsyncGenera
 export async function* lent(source: Bytes): AsyncGenerator<Uint8Array> {
   for await (const piece of source) {
     yield piece;
-    const { buffer, byteOffset, byteLength } = piece;
-    if (buffer instanceof ArrayBuffer && byteOffset + byteLength === buffer.byteLength) buffer.transfer(0);
+    if (isToItsEnd(piece)) piece.buffer.transfer(0);
   }
+}
+
+/** Whether a piece is the last of its memory, which is there still. */
+export function isToItsEnd(piece: Uint8Array): piece is Uint8Array<ArrayBuffer> {
+  const { buffer, byteOffset, byteLength } = piece;
+  return buffer instanceof ArrayBuffer && !buffer.detached && byteOffset + byteLength === buffer.byteLength;
 }
 
 /** A Node stream of `source`; destroying it stops the source, a failing source fails it. */

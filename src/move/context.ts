@@ -13,6 +13,8 @@ export interface MoveWorld {
   readonly target: MoveServer;
   readonly switchers: readonly Switcher[];
   readonly repository: Repository;
+  /** For the manifests of backups. */
+  readonly pgkitVersion: string;
   readonly programsFor: (major: number) => Promise<Programs>;
   readonly clock: Clock;
   readonly report: Report;

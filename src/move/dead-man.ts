@@ -3,12 +3,12 @@ import type { Session } from "../postgres/session.ts";
 import type { MoveContext, Side } from "./step.ts";
 
 /** Without a longest block, the server lifts it this long after the last session of pgkit has gone. */
-const silenceSeconds = 30;
+const silenceSeconds = 10;
 
 /**
  * Makes the server itself open the database again, to `limit` connections, when `maxBlockMs` has passed: also where pgkit
  * was killed or its machine is gone. It is one statement that sleeps and then alters, in a connection that pgkit leaves
- * behind. Without `maxBlockMs` it waits for pgkit's sessions in this database to be gone for half a minute.
+ * behind. Without `maxBlockMs` it waits for pgkit's sessions in this database to be gone for that long.
  */
 export async function armDeadMan(context: MoveContext, side: Side, limit: number): Promise<void> {
   const { move, clock, signal } = context;

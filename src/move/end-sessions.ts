@@ -21,6 +21,9 @@ export async function othersIn(session: Session): Promise<Ended[]> {
   return await session.query<Ended>(othersSessions);
 }
 
+/** A closed database lets superusers in: where one was ended, it is looked whether it stays away for so long. */
+const superusersStayAwayMs = 150;
+
 /**
  * Ends the sessions of a database that is closed already, until none is left. One that was let in before it was closed may
  * not show yet: while it starts it holds a lock on the database, and is waited for. Fails with `move-stopped` where
@@ -30,20 +33,30 @@ export async function endSessions(context: MoveContext, session: Session, side: 
   const { clock, move } = context;
   const patienceMs = Math.min(5000, (move.options.maxBlockMs ?? 10_000) / 2);
   const untilMs = clock.monotonicMs() + patienceMs;
+  let [last, quietFromMs]: [Ended[], number] = [[], 0];
   for (;;) {
-    // In this order: what has given the lock back in between shows as a session.
-    const starting = await session.query(
-      `SELECT FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-       WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass AND l.mode = 'RowExclusiveLock'
-         AND l.objid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND a.datname IS NULL`,
-    );
-    const ended = await session.query<Ended>(
-      `SELECT role, application, superuser, pg_terminate_backend(pid) FROM (${othersSessions}) AS others`,
-    );
-    if (starting.length === 0 && ended.length === 0) return;
-    if (clock.monotonicMs() > untilMs) throw comeBack(context, side, ended);
+    const ended = await endOnce(session);
+    const nowMs = clock.monotonicMs();
+    if (ended === "none" && nowMs >= quietFromMs) return;
+    if (nowMs > untilMs) throw comeBack(context, side, last);
+    if (ended !== "none" && ended.length > 0) last = ended;
+    if (ended !== "none" && ended.some(({ superuser }) => superuser)) quietFromMs = nowMs + superusersStayAwayMs;
     await clock.delay(3, context.signal);
   }
+}
+
+/** Those that it has told to end; `none` where there is no session, nor one that is starting. */
+async function endOnce(session: Session): Promise<Ended[] | "none"> {
+  // In this order: what has given the lock back in between shows as a session.
+  const starting = await session.query(
+    `SELECT FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+     WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass AND l.mode = 'RowExclusiveLock'
+       AND l.objid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND a.datname IS NULL`,
+  );
+  const ended = await session.query<Ended>(
+    `SELECT role, application, superuser, pg_terminate_backend(pid) FROM (${othersSessions}) AS others`,
+  );
+  return starting.length === 0 && ended.length === 0 ? "none" : ended;
 }
 
 function comeBack(context: MoveContext, side: Side, ended: readonly Ended[]): PgkitError {

@@ -9,13 +9,16 @@ export interface FeedHealth {
   copyErrors: number;
   /** The worker that applies changes is there, and has heard of the sending server. */
   connected: boolean;
+  /** All workers that the server allows are taken: by subscriptions of any database. */
+  full: boolean;
 }
 
 export async function feedHealth(session: Session, name: string): Promise<FeedHealth> {
   const [row] = await session.query<FeedHealth>(
     `SELECT t.apply_error_count::float8 AS "applyErrors", t.sync_error_count::float8 AS "copyErrors",
        EXISTS (SELECT FROM pg_stat_subscription w WHERE w.subid = s.oid AND w.relid IS NULL AND w.pid IS NOT NULL
-         AND w.last_msg_receipt_time IS NOT NULL) AS connected
+         AND w.last_msg_receipt_time IS NOT NULL) AS connected,
+       (SELECT count(pid) FROM pg_stat_subscription) >= current_setting('max_logical_replication_workers')::int AS full
      FROM pg_subscription s JOIN pg_stat_subscription_stats t ON t.subid = s.oid
      WHERE s.subname = $1 AND s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())`,
     [name],
@@ -57,14 +60,12 @@ export function feedWatch({ clock, source, target, report }: MoveContext, name: 
       const copying = health.connected ? health.copyErrors - seen.at.copyErrors : 0;
       if (Math.max(applying, copying) >= errorsToBelieve) throw keepsFailing(name, target.instance, waitingFor());
       const silentMs = nowMs - seen.sinceMs;
-      if (silentMs > silenceMs) throw noWay(source.instance, target.instance, name);
+      const wait = { source: source.instance, target: target.instance, full: health.full };
+      if (silentMs > silenceMs) throw standsStill(wait, name);
       if (silentMs > 15_000 && !told) {
         told = true;
-        report({
-          type: "warning",
-          message: `${target.instance} does not reach ${source.instance}; the copy goes on when it does`,
-          hint: `instances.${source.instance}.peer says how servers reach it; the log of ${target.instance} has the error`,
-        });
+        const { what, hint } = whyStill(wait);
+        report({ type: "warning", message: `${what}; the move goes on when that has changed`, hint });
       }
     },
   };
@@ -77,9 +78,23 @@ function keepsFailing(name: string, target: string, waitingFor: string): PgkitEr
   });
 }
 
-function noWay(source: string, target: string, name: string): PgkitError {
-  const message = `${target} has not reached ${source} for ${silenceMs / 60_000} minutes, so the subscription ${name} stands still`;
-  return new PgkitError("move-stopped", message, {
-    hint: `instances.${source}.peer says how other servers reach it; when they do: pgkit move resume`,
-  });
+interface Standstill {
+  source: string;
+  target: string;
+  full: boolean;
+}
+
+function whyStill({ source, target, full }: Standstill): { what: string; hint: string } {
+  if (full) {
+    const hint = `raise max_logical_replication_workers of ${target} and restart it, or disable subscriptions that are not needed`;
+    return { what: `${target} has no logical replication worker left for the move`, hint };
+  }
+  const hint = `instances.${source}.peer says how servers reach it; the log of ${target} has the error`;
+  return { what: `${target} does not reach ${source}`, hint };
+}
+
+function standsStill(wait: Standstill, name: string): PgkitError {
+  const { what, hint } = whyStill(wait);
+  const message = `the subscription ${name} has stood still for ${silenceMs / 60_000} minutes: ${what}`;
+  return new PgkitError("move-stopped", message, { hint: `${hint}; then pgkit move resume` });
 }

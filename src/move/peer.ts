@@ -61,7 +61,7 @@ export async function silently<T>(session: Session, use: () => Promise<T>): Prom
 /** Removes what `grantPeerAccess` wrote for this subscription; that there is nothing is no error. */
 export async function revokePeerAccess(session: Session, name: string): Promise<void> {
   if (!(await mayRunPrograms(session))) return;
-  await toProgram(session, "''", `rm -f "${passfileName(name)}"`);
+  await toProgram(session, "''", `cat >/dev/null && rm -f "${passfileName(name)}"`);
 }
 
 /**

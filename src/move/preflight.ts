@@ -7,6 +7,7 @@ import { roleRisks } from "./preflight/roles.ts";
 import { connectionRisks, replicationRisks, serverRisks } from "./preflight/servers.ts";
 import { trafficRisks } from "./preflight/traffic.ts";
 import type { MoveContext, MoveFacts, Risk } from "./step.ts";
+import { switchOutlook } from "./switch-risks.ts";
 
 /** What a move of this database would meet, before anything is changed. */
 export interface Assessment {
@@ -14,7 +15,7 @@ export interface Assessment {
   readonly risks: readonly Risk[];
   readonly estimates: Estimates;
   /** What can be done; `because` says what is in the way of `online`. */
-  readonly mode: { readonly possible: MoveFacts["mode"] | "none"; readonly because: readonly string[] };
+  readonly way: { readonly possible: MoveFacts["mode"] | "none"; readonly because: readonly string[] };
 }
 
 export interface Estimates {
@@ -31,16 +32,21 @@ export async function assess(context: MoveContext): Promise<Assessment> {
   const known = await know(context);
   const found = [
     ...[...serverRisks(known), ...replicationRisks(known), ...connectionRisks(known), ...contentRisks(known)],
-    ...(await Promise.all([placeRisks(known), extensionRisks(known), roleRisks(known), trafficRisks(known)])).flat(),
+    ...trafficRisks(known),
+    ...(await Promise.all([placeRisks(known), extensionRisks(known), roleRisks(known), switchRisks(context)])).flat(),
   ];
   // Where the servers cannot replicate at all, that they do not reach each other is no news.
   found.push(...(await peerRisks(known)));
   const risks = found.toSorted((a, b) => Number(a.level === "warning") - Number(b.level === "warning"));
-  return { risks: risks.map(plain), estimates: estimate(known), mode: possibleMode(risks) };
+  return { risks: risks.map(plain), estimates: estimate(known), way: possibleWay(risks) };
+}
+
+async function switchRisks(context: MoveContext): Promise<readonly Found[]> {
+  return (await switchOutlook(context)).risks;
 }
 
 /** Online is the default; where only that is in the way, the move can be made offline. */
-export function possibleMode(found: readonly Found[]): Assessment["mode"] {
+export function possibleWay(found: readonly Found[]): Assessment["way"] {
   const refusals = found.filter(({ level }) => level === "refusal");
   const because = refusals.map(({ message }) => message);
   if (refusals.length === 0) return { possible: "online", because };

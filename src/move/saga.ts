@@ -63,12 +63,13 @@ export async function goForward<Context>(saga: Saga<Context>): Promise<void> {
  */
 export async function goBack<Context>(saga: Saga<Context>): Promise<void> {
   const block = blockOf(saga);
+  const blocking = saga.steps.find(({ blocks }) => blocks === true);
   try {
     for (const step of saga.steps.toReversed()) {
       if (!saga.journal.steps.has(step.name)) continue;
       if (step.name === saga.opens) block.begin();
       await back(saga, step, block.signal);
-      if (step.blocks === true) await block.finish();
+      if (step === blocking) await block.finish();
     }
   } catch (error) {
     block.end();

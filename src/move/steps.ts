@@ -1,11 +1,12 @@
 import type { SagaStep } from "./saga.ts";
-import type { MoveContext, MoveFacts, Step } from "./step.ts";
+import type { MoveContext, MoveFacts } from "./step.ts";
 import { backUpStep } from "./steps/back-up.ts";
 import { blockWritesStep } from "./steps/block-writes.ts";
 import { buildIndexesStep } from "./steps/build-indexes.ts";
 import { catchUpStep } from "./steps/catch-up.ts";
 import { cleanUpStep } from "./steps/clean-up.ts";
 import { compareStep } from "./steps/compare.ts";
+import { compareStructureStep } from "./steps/compare-structure.ts";
 import { copyDataStep } from "./steps/copy-data.ts";
 import { copyRolesStep } from "./steps/copy-roles.ts";
 import { copySchemaStep } from "./steps/copy-schema.ts";
@@ -29,24 +30,29 @@ const blocked = [sequencesStep, compareStep, reverseFeedStep, switchStep, unbloc
 /** With writes blocked from `block-writes` on, for as long as it takes to carry over what was written last. */
 const online = [
   ...before,
-  ...[copySchemaStep, replicateStep, buildIndexesStep, catchUpStep, blockWritesStep, drainStep],
+  ...[copySchemaStep, replicateStep, buildIndexesStep, compareStructureStep, catchUpStep, blockWritesStep, drainStep],
   ...blocked,
   watchStep,
 ];
 
 /** With writes blocked for the whole copy. */
-const offline = [...before, blockWritesStep, copySchemaStep, copyDataStep, buildIndexesStep, ...blocked, watchStep];
+const offline = [
+  ...before,
+  ...[blockWritesStep, copySchemaStep, copyDataStep, buildIndexesStep],
+  ...blocked,
+  watchStep,
+];
 
 /** The steps of a move, in order. */
 export function stepsOf({ mode, options }: Pick<MoveFacts, "mode" | "options">): readonly AnyStep[] {
   const steps = mode === "online" ? online : offline;
-  return erased(steps.filter((step) => options.reverseFeed || step !== reverseFeedStep));
+  return erased(steps.filter(({ name }) => options.reverseFeed || name !== reverseFeedStep.name));
 }
 
 /** What `pgkit move finish` does. */
 export const finishSteps: readonly AnyStep[] = erased([finalBackupStep, proveAgainStep, cleanUpStep]);
 
 /** The engine hands each step's plan and result back to it as they were; it knows nothing of their types. */
-function erased(steps: readonly Step<never, never>[]): readonly AnyStep[] {
+function erased(steps: readonly { readonly name: string }[]): readonly AnyStep[] {
   return steps as unknown as readonly AnyStep[];
 }

@@ -3,7 +3,7 @@ import { type ConnectionOptions, checkServerIdentity, type PeerCertificate } fro
 import pg from "pg";
 import { PgkitError } from "../lib/errors.ts";
 import { addressOf, type Connection } from "./connection.ts";
-import { isServerError, postgresError, saysNoTls } from "./session-errors.ts";
+import { isServerError, postgresError, saysNoTls, sqlStateOf } from "./session-errors.ts";
 
 export interface ConnectOptions {
   database: string;
@@ -16,9 +16,22 @@ const connectTimeoutMs = 15_000;
 
 /**
  * A client of the first host that answers, by TLS as libpq would for the connection's sslmode. The caller listens for its
- * errors and ends it. Fails with `postgres-denied`, `postgres-unreachable` or what else the server answers.
+ * errors and ends it. A password that was changed since it was read is read again, once. Fails with `postgres-denied`,
+ * `postgres-unreachable` or what else the server answers.
  */
 export async function connectToAny(connection: Connection, options: ConnectOptions): Promise<pg.Client> {
+  try {
+    return await connectToFirst(connection, options);
+  } catch (error) {
+    const isWrong = sqlStateOf(error) === wrongPassword;
+    if (!isWrong || connection.renewPassword === undefined || !(await connection.renewPassword())) throw error;
+    return await connectToFirst(connection, options);
+  }
+}
+
+const wrongPassword = "28P01";
+
+async function connectToFirst(connection: Connection, options: ConnectOptions): Promise<pg.Client> {
   const failures: unknown[] = [];
   for (const address of connection.hosts) {
     for (const ssl of await sslAttempts(connection, address.host)) {

@@ -7,6 +7,11 @@ export interface Connection {
   readonly hosts: readonly { readonly host: string; readonly port: number }[];
   readonly user: string;
   readonly password: Secret | undefined;
+  /**
+   * Reads the password again from where it is: true when it is another one now, which `password` reveals from then on. Left out
+   * where it cannot change.
+   */
+  readonly renewPassword?: (() => Promise<boolean>) | undefined;
   /** The database to connect to where the work is not about a certain one. */
   readonly database: string;
   readonly sslMode: SslMode;

@@ -22,6 +22,14 @@ export interface SessionOptions {
 /** An older server refuses the name transaction_timeout. */
 const atLeast17 = "current_setting('server_version_num')::int >= 170000";
 
+/** As `openSession` promises it. */
+const unhindered = `SELECT set_config('search_path', 'pg_catalog', false), set_config('statement_timeout', '0', false),
+       set_config('lock_timeout', '0', false), set_config('idle_in_transaction_session_timeout', '0', false),
+       set_config('idle_session_timeout', '0', false), set_config('default_transaction_read_only', 'off', false), set_config('row_security', 'off', false),
+       set_config('DateStyle', 'ISO', false),
+       CASE WHEN version() ~ 'linux' THEN set_config('client_connection_check_interval', '1s', false) END,
+       CASE WHEN ${atLeast17} THEN set_config('transaction_timeout', '0', false) END`;
+
 /**
  * Opens a session on the first host that answers. `search_path` is emptied of all but the system's own, so that nothing
  * in the database can stand in for what a query names, and no timeout or read-only default of database or role applies.
@@ -61,14 +69,7 @@ export async function openSessionWithClient(
     signal?.removeEventListener("abort", cut);
     return client.end();
   };
-  await query(
-    `SELECT set_config('search_path', 'pg_catalog', false), set_config('statement_timeout', '0', false),
-       set_config('lock_timeout', '0', false), set_config('idle_in_transaction_session_timeout', '0', false),
-       set_config('idle_session_timeout', '0', false), set_config('default_transaction_read_only', 'off', false), set_config('row_security', 'off', false),
-       set_config('DateStyle', 'ISO', false),
-       CASE WHEN version() ~ 'linux' THEN set_config('client_connection_check_interval', '1s', false) END,
-       CASE WHEN ${atLeast17} THEN set_config('transaction_timeout', '0', false) END`,
-  ).catch(async (error: unknown) => {
+  await query(unhindered).catch(async (error: unknown) => {
     await close();
     throw error;
   });

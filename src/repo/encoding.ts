@@ -31,15 +31,22 @@ export function encode(source: Bytes, { encoding, compression, recipients }: Enc
   );
 }
 
+/** Larger pieces of what is decompressed are slower: each is a fresh buffer, and its pages fault in. */
+const pieceBytes = 256 * 1024;
+/** Unless the reader frees each at once, and the next has the same pages: then fewer pieces are less work. */
+export const freedPieceBytes = 512 * 1024;
+
 /** Undoes `encode`. `where` names the object in errors, all of which are `object-corrupt` or about the identity. */
 export function decode(
   source: Bytes,
   encoding: readonly Encoding[],
   identities: () => Promise<readonly string[]>,
   where: string,
+  chunkSize = pieceBytes,
 ): Bytes {
   return encoding.reduceRight<Bytes>(
-    (bytes, step) => (step === "zstd" ? decompressZstd(bytes, where) : decryptWith(bytes, identities, where)),
+    (bytes, step) =>
+      step === "zstd" ? decompressZstd(bytes, where, chunkSize) : decryptWith(bytes, identities, where),
     source,
   );
 }
@@ -88,10 +95,9 @@ async function* compressZstd(source: Bytes, { level, threads }: Compression): As
   }
 }
 
-async function* decompressZstd(source: Bytes, where: string): AsyncGenerator<Uint8Array> {
+async function* decompressZstd(source: Bytes, where: string, chunkSize: number): AsyncGenerator<Uint8Array> {
   try {
-    // Larger output chunks are slower: each is a fresh buffer, and its pages fault in.
-    yield* through(source, createZstdDecompress({ chunkSize: 256 * 1024 }));
+    yield* through(source, createZstdDecompress({ chunkSize }));
   } catch (cause) {
     if (!isZlibError(cause)) throw cause;
     throw unreadable(where, cause);

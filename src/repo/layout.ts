@@ -102,6 +102,19 @@ export function keepIdentity(key: string): { instance: string; id: string } | un
   return instance === undefined || id === undefined ? undefined : { instance, id };
 }
 
+export const damagePrefix = "damaged/";
+
+/** That a verification found the backup damaged. */
+export function damageKey(instance: string, id: string): string {
+  return `${damagePrefix}${instance}/${id}.json`;
+}
+
+/** The backup of a key of `damageKey`, `undefined` for any other key. */
+export function damageIdentity(key: string): { instance: string; id: string } | undefined {
+  const [, instance, id] = /^damaged\/([^/]+)\/([^/]+)\.json$/.exec(key) ?? [];
+  return instance === undefined || id === undefined ? undefined : { instance, id };
+}
+
 export const movePrefix = "moves/";
 
 /** The moves of databases that such a slug stands for; their records hold the exact name. */

@@ -4,7 +4,7 @@ import type { SignalOption } from "../store/store.ts";
 import { putAbsent } from "./absent.ts";
 import { type Leftover, readFolder } from "./inventory.ts";
 import { describeKeep, isPinned, type Keep, readKeep } from "./keep.ts";
-import { keepKey, manifestKey } from "./layout.ts";
+import { damageKey, keepKey, manifestKey } from "./layout.ts";
 import { lockedUntil } from "./locks.ts";
 import type { Manifest } from "./manifest.ts";
 import { type Repository, readObject } from "./repository.ts";
@@ -75,7 +75,8 @@ async function removeFilesAndPin(repository: Repository, backup: BackupName, opt
   const present = await readFolder(repository, backup, options);
   const refused = await removeKeys(repository, present?.keys ?? [], options);
   if (refused !== undefined) return { refused };
-  await repository.store.delete([keepKey(backup.instance, backup.id)], options);
+  const { instance, id } = backup;
+  await repository.store.delete([keepKey(instance, id), damageKey(instance, id)], options);
   return "removed";
 }
 

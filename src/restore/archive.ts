@@ -1,6 +1,6 @@
 import { isPgkitError } from "../lib/errors.ts";
 import { type Bytes, lent } from "../lib/streams.ts";
-import { decode } from "../repo/encoding.ts";
+import { decode, freedPieceBytes } from "../repo/encoding.ts";
 import { checkStored, readVolumes } from "../repo/files.ts";
 import type { StoredFile } from "../repo/manifest.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
@@ -20,14 +20,19 @@ export async function* readArchive(
   const stored = counted(readVolumes(repository, file, { signal }), onBytes);
   const encoding = file.name.endsWith(".zst") ? (["zstd", ...file.encoding] as const) : file.encoding;
   try {
-    const plain = decode(stored, encoding, repository.identities, where);
+    const plain = decode(stored, encoding, repository.identities, where, freedPieceBytes);
     // Nobody else holds what a decompressor gives; a store may hold what it gives itself.
-    yield* encoding[0] === "zstd" ? lent(plain) : plain;
+    yield* isCompressed(file) ? lent(plain) : plain;
   } catch (error) {
     // A changed header looks like one for other recipients, so that what is stored has to be looked at first.
     if (isPgkitError(error, "identity-wrong")) await checkStored(repository, file, { signal });
     throw error;
   }
+}
+
+/** Whether what comes out of `readArchive` is a decompressor's, and nobody else's. */
+export function isCompressed({ name, encoding }: StoredFile): boolean {
+  return name.endsWith(".zst") || encoding[0] === "zstd";
 }
 
 async function* counted(source: Bytes, onBytes: (bytes: number) => void): AsyncGenerator<Uint8Array> {

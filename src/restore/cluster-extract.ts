@@ -6,6 +6,7 @@ import type { TarEntry } from "../lib/tar-header.ts";
 import type { RunAs } from "../postgres/run-as.ts";
 import { localPath, manifestPathOf, type Places } from "./cluster-places.ts";
 import { makeFolder, writeMember, writeSparse } from "./cluster-write.ts";
+import type { FileThread, Lane } from "./file-thread.ts";
 
 export interface Extraction {
   places: Places;
@@ -17,6 +18,7 @@ export interface Extraction {
   wants: (path: string) => boolean;
   /** What was found, of all archives together. */
   found: Found;
+  thread: FileThread;
   signal: AbortSignal;
 }
 
@@ -30,18 +32,22 @@ export interface Found {
   problems: string[];
 }
 
-/** Puts the members of one archive into their places; `oid` is that of its tablespace. `where` names it in errors. */
+/**
+ * Puts the members of one archive into their places, which is done when the thread has finished; `oid` is that of its
+ * tablespace, `owned` as for `Lane`. `where` names it in errors.
+ */
 export async function extractArchive(
   extraction: Extraction,
   tar: Bytes,
-  { oid, where }: { oid: number | undefined; where: string },
+  { oid, where, owned }: { oid: number | undefined; where: string; owned: boolean },
 ): Promise<void> {
-  for await (const { entry, body } of readTar(tar, where)) {
+  const lane = extraction.thread.lane();
+  for await (const { entry, body } of readTar(lane.pieces(tar, owned), where)) {
     extraction.signal.throwIfAborted();
     const path = manifestPathOf(oid, entry.path, where);
     if (entry.type === "directory") await folder(extraction, path, entry);
     else if (entry.type === "symlink") checkLink(extraction, path, entry, where);
-    else await file(extraction, path, entry, body);
+    else await file(extraction, lane, path, entry, body);
   }
 }
 
@@ -62,7 +68,7 @@ function checkLink({ places }: Extraction, path: string, { linkTarget }: TarEntr
   });
 }
 
-async function file(extraction: Extraction, path: string, entry: TarEntry, body: Bytes): Promise<void> {
+async function file(extraction: Extraction, lane: Lane, path: string, entry: TarEntry, body: Bytes): Promise<void> {
   const { places, manifest, runAs, kept, wants, found } = extraction;
   const expected = manifest.files.get(path);
   if (found.files.has(path)) found.problems.push(`${path} is in the backup twice`);
@@ -79,7 +85,7 @@ async function file(extraction: Extraction, path: string, entry: TarEntry, body:
   if (kept.has(path)) return;
   const local = localPath(places, path);
   if (!wants(path)) return writeSparse(local, entry, runAs);
-  const checksum = await writeMember(local, entry, body, { algorithm: expected?.algorithm ?? "NONE", runAs });
+  const checksum = await writeMember(lane, local, entry, body, { algorithm: expected?.algorithm ?? "NONE", runAs });
   found.writtenBytes += entry.size;
   if (expected !== undefined && expected.checksum !== checksum) found.problems.push(differs(expected, checksum));
 }

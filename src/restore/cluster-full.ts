@@ -5,13 +5,14 @@ import { readSmallFile, storedBytesOf } from "../repo/files.ts";
 import type { Manifest } from "../repo/manifest.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
 import { inParallel } from "../store/parallel.ts";
-import { readArchive } from "./archive.ts";
+import { isCompressed, readArchive } from "./archive.ts";
 import type { ClusterFilesRequest, RestoredFiles } from "./cluster.ts";
 import { findKept, readExisting, removeOthers } from "./cluster-existing.ts";
 import { checkFound, type Extraction, extractArchive, type Found } from "./cluster-extract.ts";
 import { settleCluster } from "./cluster-finish.ts";
 import { archiveOf, type Places } from "./cluster-places.ts";
 import { inRanges } from "./download.ts";
+import { fileThread } from "./file-thread.ts";
 
 /** Archives read at the same time, and ranges fetched at once for all of them together. */
 const archivesAtOnce = 2;
@@ -54,7 +55,8 @@ export async function extractBackup(
   const existing = fresh ? undefined : await readExisting(places, manifest.content);
   const kept = existing === undefined ? new Set<string>() : await findKept(places, manifest.content, existing, request);
   const found: Found = { files: new Set(), folders: new Map(), writtenBytes: 0, problems: [] };
-  const extraction: Extraction = { places, manifest: manifest.content, runAs, kept, wants, found, signal };
+  const thread = fileThread();
+  const extraction: Extraction = { places, manifest: manifest.content, runAs, kept, wants, found, thread, signal };
   const archives = backup.files.flatMap((file) => {
     const archive = archiveOf(file);
     return archive === undefined ? [] : [{ file, ...archive }];
@@ -63,12 +65,18 @@ export async function extractBackup(
   const repository = inRanges(request.repository, backup.files, width);
   // The data directory's archive may be the largest by far, so it is begun first.
   archives.sort((a, b) => storedBytesOf([b.file]) - storedBytesOf([a.file]));
-  await withPlainCollector(() =>
-    inParallel(archivesAtOnce, archives, async ({ file, oid }) => {
-      const where = `${file.volumes[0]?.key ?? file.name} in ${repository.where}`;
-      await extractArchive(extraction, readArchive(repository, file, { signal, onBytes }), { oid, where });
-    }),
-  );
+  try {
+    await withPlainCollector(async () => {
+      await inParallel(archivesAtOnce, archives, async ({ file, oid }) => {
+        const where = `${file.volumes[0]?.key ?? file.name} in ${repository.where}`;
+        const tar = readArchive(repository, file, { signal, onBytes });
+        await extractArchive(extraction, tar, { oid, where, owned: isCompressed(file) });
+      });
+      await thread.finish();
+    });
+  } finally {
+    await thread.end();
+  }
   checkFound(extraction, `backup ${backup.id}`);
   if (existing !== undefined) await removeOthers(places, existing, found);
   await settleCluster(places, found, manifest.text, runAs);

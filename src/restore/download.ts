@@ -4,7 +4,7 @@ import type { RepositoryReader } from "../repo/repository.ts";
 import type { GetOptions, ObjectReader } from "../store/store.ts";
 
 /** Large enough that a request's latency is small beside it, small enough that several fit in memory. */
-const rangeBytes = 4 * 1024 * 1024;
+const rangeBytes = 2 * 1024 * 1024;
 
 /**
  * `repository`, with large volumes of `files` fetched by `width` ranges at once, of one version and in order: a single

@@ -24,6 +24,8 @@ export interface SecretSwitch {
   readonly namespace: string;
   readonly name: string;
   readonly keys: EndpointKeys;
+  /** The words of kubeseal, where the owner is a SealedSecret and its new manifest is wanted. */
+  readonly kubeseal?: readonly string[] | undefined;
 }
 
 export interface SwitchersDeps {

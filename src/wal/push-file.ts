@@ -106,6 +106,6 @@ function isOfStore(error: unknown): boolean {
   return isPgkitError(
     error,
     ...(["store-denied", "store-unreachable", "store-failed", "store-full", "store-unsupported"] as const),
-    ...(["system-mismatch", "manifest-corrupt", "format-unsupported", "config"] as const),
+    ...(["repository-missing", "system-mismatch", "manifest-corrupt", "format-unsupported", "config"] as const),
   );
 }

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { collect } from "../../src/lib/streams.ts";
 import { systemClock } from "../../src/lib/time.ts";
 import { type AuditRecord, listAudit } from "../../src/repo/audit.ts";
 import { listBackups } from "../../src/repo/backups.ts";
@@ -49,6 +50,12 @@ async function idsIn(repository: Repository): Promise<string[]> {
 const all = ["litellm-2026-10-30", "litellm-2026-11-01", "litellm-2026-11-02", "n8n-1"];
 const kept = ["litellm-2026-10-30", "litellm-2026-11-02", "n8n-1"];
 
+async function keysOf({ store }: Repository, id: string): Promise<string[]> {
+  const keys: string[] = [];
+  for await (const { key } of store.list(`files/shared/${id}/`)) keys.push(key);
+  return keys;
+}
+
 async function auditOf(repository: Repository): Promise<AuditRecord[]> {
   const records: AuditRecord[] = [];
   for await (const record of listAudit(repository)) records.push(record);
@@ -56,6 +63,34 @@ async function auditOf(repository: Repository): Promise<AuditRecord[]> {
 }
 
 describe("pgkit prune", () => {
+  it("takes no backup that verify found damaged for the last verified one, until verify finds it whole", async () => {
+    const { repository, pgkit } = await setUp();
+    const newest = "litellm-2026-11-02";
+    const [key = ""] = await keysOf(repository, newest);
+    const whole = await collect(await repository.store.get(key));
+    await repository.store.put(key, Buffer.alloc(whole.length));
+    const lastVerified = async () =>
+      (await pgkit("prune --dry-run")).stdout
+        .split("\n")
+        .find((line) => line.includes("last verified backup of shared"));
+    const listed = async () => {
+      const { backups } = JSON.parse((await pgkit("list --json")).stdout);
+      return backups.find(({ id }: { id: string }) => id === newest);
+    };
+    expect([await lastVerified(), (await listed()).verified]).toEqual([expect.stringContaining(newest), true]);
+    expect((await pgkit(`verify ${newest}`)).status).toBe(40);
+    expect(await lastVerified()).toMatch(/^keep .*litellm-2026-11-01/);
+    expect(await listed()).toMatchObject({ verified: false, problems: [expect.stringContaining("litellm")] });
+    expect((await pgkit("list")).stdout).toContain(`DAMAGED ${newest}: `);
+    expect((await pgkit("prune --yes")).status).toBe(0);
+    expect(await idsIn(repository)).toEqual(all);
+    await repository.store.put(key, whole);
+    expect((await pgkit(`verify ${newest}`)).status).toBe(0);
+    expect([await lastVerified(), (await listed()).verified]).toEqual([expect.stringContaining(newest), true]);
+    expect((await pgkit("prune --yes")).status).toBe(0);
+    expect(await idsIn(repository)).toEqual(kept);
+  });
+
   it("shows with --dry-run what would go and why the rest stays, and changes nothing", async () => {
     const { repository, pgkit } = await setUp();
     const { status, stdout } = await pgkit("prune --dry-run");

@@ -17,7 +17,8 @@ export interface RunOptions {
   isTTY?: boolean;
   /** What is typed when a question is on the screen. */
   keys?: string;
-  readSecret?: ReadSecret;
+  /** `kube`: as in a real run, by the Kubernetes API. */
+  readSecret?: ReadSecret | "kube";
   /** Told how to send a signal, and the working folder, before the command line runs. */
   onStart?: (outside: { signal(name: string): void; folder: string }) => void;
 }
@@ -60,7 +61,10 @@ async function runIn(folder: string, args: readonly string[], options: RunOption
       streams,
       clock: options.clock ?? systemClock,
       cwd: folder,
-      readSecret: options.readSecret ?? (async () => Promise.reject(new Error("no Secret was expected to be read"))),
+      readSecret:
+        options.readSecret === "kube"
+          ? undefined
+          : (options.readSecret ?? (async () => Promise.reject(new Error("no Secret was expected to be read")))),
       listen: (stop) => {
         options.onStart?.({ signal: stop, folder });
         return () => undefined;

@@ -92,6 +92,31 @@ describe("the repository's folder", () => {
     await cluster.psql("DROP DATABASE copy");
   });
 
+  test("whose file system is not mounted: exit 10, nothing beneath the mount point, and a later run goes on", async () => {
+    const [repository, disk] = [await newFolder(), await newFolder()];
+    const script = `mount -t tmpfs -o size=64m none ${disk}; mount --bind ${disk} ${repository}; "$@"
+      umount ${repository}; status=0; "$@" || status=$?; ls -A ${repository} >&2; echo "unmounted $status" >&2
+      mount --bind ${disk} ${repository}; "$@"; ls ${repository}/backups/shared >&2`;
+    const ended = await runProgram(program, backup, { files: filesFor(repository), ...inNamespace(script) });
+    expect(ended.status, ended.stderr).toBe(0);
+    const [document = "", unmounted, ...backups] = ended.stderr.trimEnd().split("\n");
+    expectError(
+      { ...ended, status: 10, stderr: document },
+      { status: 10, code: "repository-missing", names: [repository, /another file system/], hint: /mounted/ },
+    );
+    expect([unmounted, backups.length]).toEqual(["unmounted 10", 2]);
+  });
+
+  test("that was removed on purpose is made anew", async () => {
+    const repository = await newFolder();
+    const script = `"$@"; rm -r ${repository}; "$@"; ls ${repository}/backups/shared >&2`;
+    const ended = await runProgram(program, backup, {
+      files: filesFor(repository),
+      under: ["bash", "-euc", script, "bash"],
+    });
+    expect([ended.status, ended.stderr.trimEnd().split("\n").length]).toEqual([0, 1]);
+  });
+
   test("that is a file: exit 13", async () => {
     const path = join(await newFolder(), "file");
     await writeFile(path, "");

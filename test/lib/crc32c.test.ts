@@ -19,4 +19,14 @@ describe("CRC-32C", () => {
       expect(crc32c(moved.subarray(cut), crc32c(moved.subarray(0, cut)))).toBe(whole);
     }
   });
+
+  it("is that of one byte after the other, of any length", () => {
+    const bytes = Buffer.from(Array.from({ length: 400_000 }, (_, index) => (index * 2654435761) >>> 11));
+    const lengths = [0, 1, 15, 16, 17, 31, 16_383, 16_384, 16_385, 32_768, 131_071, 131_072, 131_073, 400_000];
+    for (const length of lengths) {
+      let crc = 0;
+      for (let at = 0; at < length; at += 13) crc = crc32c(bytes.subarray(at, Math.min(at + 13, length)), crc);
+      expect(crc32c(bytes.subarray(0, length))).toBe(crc);
+    }
+  });
 });

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { isPgkitError } from "../../src/lib/errors.ts";
-import { differenceText, type ProofReport } from "../../src/move/proof-report.ts";
-import { readProof } from "../../src/move/proof-store.ts";
+import type { ProofReport } from "../../src/move/proof-report.ts";
+import { folderOf, readProof } from "../../src/move/proof-store.ts";
+import { differenceText } from "../../src/move/proof-text.ts";
 import { compareStep } from "../../src/move/steps/compare.ts";
 import { makeAlike } from "./alike.ts";
 import { type MoveClusters, startMoveClusters, testMove } from "./support.ts";
@@ -180,7 +181,7 @@ beforeAll(async () => {
   for (const [sql] of planted) await clusters.target.psql(`SET allow_system_table_mods = on; ${sql}`, "d");
   const move = await testMove(clusters, { database: "d" });
   failure = await move.run(compareStep).catch((error: unknown) => error);
-  const stored = await readProof(move.context);
+  const stored = await readProof(move.context.repository, folderOf(move.context.move));
   if (stored === undefined) throw new Error("no proof was stored");
   proof = stored;
   texts = proof.differences.map(differenceText);

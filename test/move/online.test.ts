@@ -1,29 +1,20 @@
 import { afterAll, beforeAll, beforeEach, describe, test } from "vitest";
-import { onlineSteps, runBefore } from "./online.ts";
-import {
-  type MoveClusters,
-  makeApplication,
-  makeEmptyTarget,
-  startMoveClusters,
-  stepLifecycle,
-  type TestMove,
-  testMove,
-} from "./support.ts";
+import { applicationDatabases, onlineSteps, runBefore } from "./online.ts";
+import { type MoveClusters, startMoveClusters, stepLifecycle, type TestMove, testMove } from "./support.ts";
 
 let clusters: MoveClusters;
+let newDatabase: () => Promise<string>;
 beforeAll(async () => {
   clusters = await startMoveClusters();
+  newDatabase = await applicationDatabases(clusters);
 });
 afterAll(async () => {
   await clusters[Symbol.asyncDispose]();
 });
 
 let move: TestMove;
-let databases = 0;
 beforeEach(async () => {
-  databases += 1;
-  const database = `App "${databases}"`;
-  await Promise.all([makeApplication(clusters.source, database), makeEmptyTarget(clusters.target, database)]);
+  const database = await newDatabase();
   move = await testMove(clusters, { database, pooled: true });
   return async () => {
     await move.close();

@@ -6,7 +6,25 @@ import { replicateStep } from "../../src/move/steps/replicate.ts";
 import { reverseFeedStep } from "../../src/move/steps/reverse-feed.ts";
 import { sequencesStep } from "../../src/move/steps/sequences.ts";
 import { unblockStep } from "../../src/move/steps/unblock.ts";
-import type { TestMove } from "./support.ts";
+import { identifier } from "../../src/postgres/quote.ts";
+import { application, type MoveClusters, makeApplication, makeEmptyTarget, type TestMove } from "./support.ts";
+
+/**
+ * Gives the application's database on both servers again and again, each under a name of its own: copies of one that is
+ * made here, which is much quicker than the statements.
+ */
+export async function applicationDatabases({ source, target }: MoveClusters): Promise<() => Promise<string>> {
+  await Promise.all([makeApplication(source, "original"), makeEmptyTarget(target, "original")]);
+  let made = 0;
+  return async () => {
+    made += 1;
+    const name = `App "${made}"`;
+    const create = (limit: number) =>
+      `CREATE DATABASE ${identifier(name)} TEMPLATE original OWNER ${application.user} CONNECTION LIMIT ${limit}`;
+    await Promise.all([source.psql(create(20)), target.psql(create(0))]);
+    return name;
+  };
+}
 
 /** The steps of an online move that carry rows, in their order, as the engine sees them: of any plan and result. */
 export const onlineSteps = [

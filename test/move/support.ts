@@ -33,7 +33,7 @@ export async function startMoveClusters(
 ): Promise<MoveClusters> {
   const start = (own: ClusterOptions = {}) =>
     startCluster({ ...own, settings: { ...logicalSettings, ...own.settings } });
-  const [source, target] = await Promise.all([start(options.source), start(options.target)]);
+  const [source, target] = await Promise.all([start(options.source), start({ lineage: "target", ...options.target })]);
   return {
     ...{ source, target },
     [Symbol.asyncDispose]: async () => {
@@ -112,6 +112,8 @@ export interface MoveWorldOptions extends Partial<MoveOptions> {
   back?: boolean;
   /** Sessions are used again from step to step, as the engine does it; then also `close` the move. */
   pooled?: boolean;
+  /** The port by which the target reaches the source, such as a proxy's. */
+  sourcePort?: number;
 }
 
 /** A move without its engine: a context, and what has been planned, done and reported so far. */
@@ -143,17 +145,25 @@ export async function testMove(clusters: MoveClusters, options: MoveWorldOptions
     signal,
     id,
     pooled = false,
+    sourcePort,
     ...given
   } = options;
   const [from, to] = back ? [clusters.target, clusters.source] : [clusters.source, clusters.target];
-  const sides = { source: moveServer("shared", from), target: moveServer("dedicated", to) };
+  const sides = { source: moveServer("shared", from, sourcePort), target: moveServer("dedicated", to) };
   moves += 1;
   const move: MoveFacts = {
     id: id ?? `20261129T180000Z-${(0x1000 + moves).toString(16)}`,
     ...{ application: "litellm", database, mode },
     source: { instance: "shared", systemId: await systemIdOf(from), major: from.major },
     target: { instance: "dedicated", systemId: await systemIdOf(to), major: to.major },
-    options: { maxBlockMs: 10_000, jobs: 2, reverseFeed: true, backupMaxAgeMs: 86_400_000, ...given },
+    options: {
+      maxBlockMs: 10_000,
+      jobs: 2,
+      reverseFeed: true,
+      backupMaxAgeMs: 86_400_000,
+      rollbackWindowMs: 86_400_000,
+      ...given,
+    },
   };
   const { report, said, events } = reports();
   const sessions = pooled ? sessionPool(sides) : { use: sessionsOf(sides, signal), close: async () => undefined };
@@ -196,11 +206,14 @@ function journaled<T>(value: T): T {
   return value === undefined ? value : JSON.parse(JSON.stringify(value));
 }
 
-function moveServer(instance: string, cluster: Cluster): MoveServer {
-  const password = secret(cluster.password);
-  const url = `postgresql://${cluster.superuser}@${cluster.host}:${cluster.port}/postgres?sslmode=disable`;
-  const connection = parseConnection(url, password);
-  return { instance, connection, peer: connection, endpoint: { host: cluster.host, port: cluster.port } };
+function moveServer(instance: string, cluster: Cluster, peerPort = cluster.port): MoveServer {
+  const at = (port: number) =>
+    `postgresql://${cluster.superuser}@${cluster.host}:${port}/postgres?sslmode=disable&connect_timeout=2`;
+  const [connection, peer] = [cluster.port, peerPort].map((port) =>
+    parseConnection(at(port), secret(cluster.password)),
+  );
+  if (connection === undefined || peer === undefined) throw new Error("two ports give two connections");
+  return { instance, connection, peer, endpoint: { host: cluster.host, port: cluster.port } };
 }
 
 const applicationName = "pgkit move";

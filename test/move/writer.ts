@@ -3,6 +3,8 @@ import pg from "pg";
 
 /** An application that writes all the time, and knows what the server has acknowledged. */
 export interface Writer {
+  /** What its rows have in `writer`. */
+  readonly name: string;
   /** The numbers whose commit was acknowledged, in order. */
   readonly acknowledged: number[];
   /** Errors that the application saw, in order. */
@@ -64,7 +66,7 @@ export function startWriter({ url, name = "writer", pauseMs = 2 }: WriterOptions
   };
   const running = loop();
   return {
-    ...{ acknowledged, errors },
+    ...{ name, acknowledged, errors },
     longestGapMs: () => Math.max(state.gapMs, performance.now() - state.lastMs),
     resetGap: () => {
       state.gapMs = 0;

@@ -8,6 +8,7 @@ import { unprivilegedUser } from "../../src/postgres/run-as.ts";
 import type { Manifest } from "../../src/repo/manifest.ts";
 import type { Repository } from "../../src/repo/repository.ts";
 import { extractArchive } from "../../src/restore/cluster-extract.ts";
+import { fileThread } from "../../src/restore/file-thread.ts";
 import { fileStore } from "../../src/store/file.ts";
 import { repositoryIn } from "../repo/support.ts";
 import { type Cluster, startCluster } from "../support/cluster.ts";
@@ -72,9 +73,10 @@ describe("an archive that somebody else has made", () => {
     const tar = [await readFile(join(place, "tar"))];
     const found = { files: new Set<string>(), folders: new Map<string, number>(), writtenBytes: 0, problems: [] };
     const spaces = [{ oid: 16400, from: "/srv", to: join(place, "space") }];
+    const thread = fileThread();
     const work = extractArchive(
       {
-        ...{ places: { dataDir, tablespaces: spaces }, manifest: { files: new Map() } as never, found },
+        ...{ places: { dataDir, tablespaces: spaces }, manifest: { files: new Map() } as never, found, thread },
         ...{
           runAs: await unprivilegedUser(),
           kept: new Set(),
@@ -83,9 +85,11 @@ describe("an archive that somebody else has made", () => {
         },
       },
       tarBytes(tar),
-      { oid: space && 16400, where: "base.tar.zst of base-1" },
+      { oid: space && 16400, where: "base.tar.zst of base-1", owned: false },
     );
     await expect(work).rejects.toMatchObject({ code: "object-corrupt", message: expect.stringMatching(says) });
+    await thread.finish();
+    await thread.end();
     expect(await readdir(place)).not.toContain("evil");
     expect(await readdir(outside)).toEqual([]);
     await expect(stat("/evil")).rejects.toMatchObject({ code: "ENOENT" });

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { countingStore } from "../../src/store/counting.ts";
 import { faultyStore } from "../../src/store/faulty.ts";
 import { fileStore } from "../../src/store/file.ts";
+import { guardedStore } from "../../src/store/guarded.ts";
 import { memoryStore } from "../../src/store/memory.ts";
 import { prefixStore } from "../../src/store/prefix.ts";
 import { retryStore } from "../../src/store/retry.ts";
@@ -23,6 +24,9 @@ conformance("faulty with nothing planned", async () => ({ store: faultyStore(mem
   capabilities: memory,
 });
 conformance("counting", async () => ({ store: countingStore(memoryStore()).store }), { capabilities: memory });
+conformance("guarded", async () => ({ store: guardedStore(memoryStore(), async () => undefined) }), {
+  capabilities: memory,
+});
 conformance(
   "all of them over a folder",
   async () => {

@@ -2,9 +2,10 @@ import { readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { parseEnv } from "node:util";
 import { expect } from "vitest";
-import { type StartOptions, runProgram, startProgram } from "../faults/process.ts";
-import { applicationUrl, makeApplication, type MoveClusters, startMoveClusters } from "../move/support.ts";
+import { runProgram, type StartOptions, startProgram } from "../faults/process.ts";
+import { applicationUrl, type MoveClusters, makeApplication, startMoveClusters } from "../move/support.ts";
 import { startWriter, type Writer } from "../move/writer.ts";
 import type { ClusterOptions } from "../support/cluster.ts";
 import { type Pgkit, pgkitFor } from "../support/pgkit.ts";
@@ -45,18 +46,25 @@ export async function startStory(options: StoryOptions = {}): Promise<MoveStory>
     ...["applications:", "  litellm:", "    instance: shared", "    dedicated: own", "    switch:"],
     ...lines.map((line) => `      ${line}`),
   ]);
-  const url = options.url ?? (() => /^DATABASE_URL=(.*)$/m.exec(readFileSync(envFile, "utf8"))?.[1] ?? "");
+  // As Node's own --env-file reads it.
+  const url = options.url ?? (() => parseEnv(readFileSync(envFile, "utf8"))["DATABASE_URL"] ?? "");
+  const writers: Writer[] = [];
   const started: StartOptions = { files: { "pgkit.yaml": pgkit.yaml } };
   return {
     ...{ ...clusters, pgkit, envFile },
-    startWriter: (name = "writer") => startWriter({ url, name }),
-    expectAll: async (writers, side) => {
-      for (const writer of writers) await writer.stop();
-      for (const writer of writers) await expectEveryRow(clusters[side], writer);
+    startWriter: (name = "writer") => {
+      const writer = startWriter({ url, name });
+      writers.push(writer);
+      return writer;
+    },
+    expectAll: async (finished, side) => {
+      for (const writer of finished) await writer.stop();
+      for (const writer of finished) await expectEveryRow(clusters[side], writer);
     },
     start: (args) => startProgram(program, args, started),
     runToEnd: (args) => runProgram(program, args, started),
     [Symbol.asyncDispose]: async () => {
+      for (const writer of writers) await writer.stop();
       await clusters[Symbol.asyncDispose]();
       await pgkit[Symbol.asyncDispose]();
       await rm(folder, { recursive: true, force: true });
@@ -65,11 +73,14 @@ export async function startStory(options: StoryOptions = {}): Promise<MoveStory>
 }
 
 /** Acknowledged is there, once, and in the order in which it was written; a commit that was not answered may be there. */
-async function expectEveryRow(cluster: MoveClusters["source"], { acknowledged, name }: Writer): Promise<void> {
+export async function expectEveryRow(cluster: MoveClusters["source"], { acknowledged, name }: Writer): Promise<void> {
   const rows = await cluster.psql(`SELECT n FROM ledger WHERE writer = '${name}' ORDER BY id`, "litellm");
   const found = rows.split("\n").filter(Boolean).map(Number);
   const there = new Set(found);
-  expect(acknowledged.filter((n) => !there.has(n)), "acknowledged and lost").toEqual([]);
+  expect(
+    acknowledged.filter((n) => !there.has(n)),
+    "acknowledged and lost",
+  ).toEqual([]);
   expect(found.length, "doubled").toBe(there.size);
   expect(found, "in order").toEqual(found.toSorted((a, b) => a - b));
 }

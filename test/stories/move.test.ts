@@ -58,7 +58,10 @@ test("a move is rolled back with every insert, update and delete that was made o
   await writer.more(10);
   await pgkit.json(["move", "litellm", "--to", "dedicated"]);
   await writer.more(10);
-  await target.psql("UPDATE teams SET name = 'renamed' WHERE id = 1; DELETE FROM audit.entries WHERE team = 5", "litellm");
+  await target.psql(
+    "UPDATE teams SET name = 'renamed' WHERE id = 1; DELETE FROM audit.entries WHERE team = 5",
+    "litellm",
+  );
   await target.psql("INSERT INTO teams (name) VALUES ('new')", "litellm");
   const last = await target.psql("SELECT max(id) FROM teams", "litellm");
   const back = await pgkit.json<MoveJson>(["move", "rollback", "litellm"]);
@@ -73,9 +76,15 @@ test("a move is rolled back with every insert, update and delete that was made o
   expect([await leftovers(story, "source"), await leftovers(story, "target")]).toEqual(["0", "0"]);
   expect(await target.psql("SELECT count(*) FROM pg_roles WHERE rolname = 'litellm_user'")).toBe("0");
   // It can be moved again as if nothing had been.
-  expect(await pgkit.json<MoveJson>(["move", "litellm", "--to", "dedicated", "--offline"])).toMatchObject({ state: "switched" });
+  const second = story.startWriter("second");
+  await second.more(5);
+  expect(await pgkit.json<MoveJson>(["move", "litellm", "--to", "dedicated", "--offline"])).toMatchObject({
+    state: "switched",
+  });
   const offline = await pgkit.json<MoveJson>(["move", "rollback", "litellm"]);
   expect(offline.state).toBe("rolled-back");
+  await second.more(5);
+  await story.expectAll([second], "source");
 }, 240_000);
 
 test("of two runners of one move the second is refused, and the first goes on", async () => {

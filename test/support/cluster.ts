@@ -23,6 +23,8 @@ export interface ClusterOptions {
   settings?: Record<string, string>;
   /** Keeps what a crash must not lose; slower. */
   durable?: boolean;
+  /** Servers are copies of one and have its system id, but for those of another lineage. */
+  lineage?: string;
 }
 
 export interface Cluster {
@@ -68,7 +70,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
     // Open to the user that the server runs as, who does not own it.
     if (runAs !== undefined) await chown(folder, runAs.uid, runAs.gid);
     const dataDir = join(folder, "data");
-    const { password } = await copyTemplate(programs, runAs, dataDir);
+    const { password } = await copyTemplate(programs, runAs, dataDir, options.lineage);
     const settings = { ...(options.durable ? {} : throwaway), ...options.settings };
     return await launch({ programs, runAs, folder, dataDir, password, settings });
   } catch (error) {
@@ -172,9 +174,10 @@ function signal(pid: number, name: "SIGKILL" | 0): boolean {
  * A copy of a data directory that initdb made once for this version and user: initdb takes 1 s, the copy 0.1 s. The
  * template is kept between runs, and appears under its name only when it is whole.
  */
-async function copyTemplate(programs: Programs, runAs: RunAs | undefined, dataDir: string) {
+async function copyTemplate(programs: Programs, runAs: RunAs | undefined, dataDir: string, lineage?: string) {
   const owner = runAs?.uid ?? process.getuid?.() ?? 0;
-  const template = join(tmpdir(), `pgkit-template-${programs.version}-${owner}-${process.getuid?.()}`);
+  const name = [programs.version, owner, process.getuid?.(), lineage].filter((part) => part !== undefined).join("-");
+  const template = join(tmpdir(), `pgkit-template-${name}`);
   if (!(await exists(template))) await makeTemplate(programs, runAs, template);
   await run("cp", ["-a", "--reflink=auto", join(template, "data"), dataDir]);
   return { password: await readFile(join(template, "password"), "utf8") };

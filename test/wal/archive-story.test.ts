@@ -1,10 +1,11 @@
 import { execFile } from "node:child_process";
-import { chmod, cp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, chown, cp, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { generateIdentity, identityToRecipient } from "age-encryption";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { unprivilegedUser } from "../../src/postgres/run-as.ts";
 import { type RunningServer, startServer } from "../../src/postgres/server.ts";
 import { startProxy } from "../store/proxy.ts";
 import { eventually } from "../support/eventually.ts";
@@ -241,6 +242,53 @@ async function recover(archiving: Archiving, dataDir: string): Promise<RunningSe
 
 async function ask({ cluster }: Archiving, { socketDir, port }: RunningServer, sql: string): Promise<string> {
   return (await cluster.program("psql", ["-h", socketDir, "-p", String(port), "-XAtq", "-c", sql])).trim();
+}
+
+test("beneath a file system that is not mounted no segment is acknowledged, by the worker or a new process", async () => {
+  const disk = await mkdtemp("/dev/shm/pgkit-");
+  onTestFinished(async () => await rm(disk, { recursive: true, force: true }));
+  await using archiving = await startArchiving({ repository: (folder) => onDisk(disk, folder) });
+  const { cluster, folder } = archiving;
+  await cluster.psql("CREATE TABLE rows AS SELECT generate_series(1, 1000) AS n");
+  await allArchived(archiving);
+  const beneath = join(folder, "store");
+  await point(folder, beneath);
+  for (let times = 0; times < 3; times += 1) {
+    await cluster.psql("INSERT INTO rows SELECT generate_series(1, 1000)");
+    await cluster.psql("SELECT pg_switch_wal()");
+  }
+  const [first = ""] = await eventuallyReady(archiving, 3);
+  const failures = () => cluster.psql("SELECT failed_count FROM pg_stat_archiver");
+  await eventually(async () => expect(Number(await failures())).toBeGreaterThan(0), 60_000);
+  for (const pid of await workersOf(cluster.dataDir)) kill(pid);
+  const { status, said } = await archiving.pgkit(["wal", "push", `pg_wal/${first}`]);
+  expect([status, said]).toEqual([10, expect.stringMatching(/another file system than before/)]);
+  expect([await archiving.ready(), await readdir(beneath)]).toEqual([expect.arrayContaining([first]), []]);
+  // What a backup made there does not change that.
+  await writeFile(join(beneath, "pgkit.json"), '{ "format": 1, "id": "other", "createdAt": "2026-11-21T00:00:00Z" }');
+  expect((await archiving.pgkit(["wal", "push", `pg_wal/${first}`])).status).toBe(10);
+  await point(folder, disk);
+  await allArchived(archiving);
+  expect(await archiving.fetch(first)).toBeDefined();
+}, 180_000);
+
+async function onDisk(disk: string, folder: string): Promise<Place> {
+  const runAs = await unprivilegedUser();
+  if (runAs !== undefined) await chown(disk, runAs.uid, runAs.gid);
+  await point(folder, disk);
+  const path = join(folder, "mounted");
+  return { lines: [`repository: ${path}`], url: `file://${path}`, storage: {} };
+}
+
+/** As mounting does, the same path leads to another file system. */
+async function point(folder: string, to: string): Promise<void> {
+  await symlink(to, join(folder, "mounted.new"));
+  await rename(join(folder, "mounted.new"), join(folder, "mounted"));
+}
+
+async function eventuallyReady(archiving: Archiving, least: number): Promise<string[]> {
+  await eventually(async () => expect((await archiving.ready()).length).toBeGreaterThanOrEqual(least), 60_000);
+  return await archiving.ready();
 }
 
 async function encryptedFolder(folder: string): Promise<Place> {

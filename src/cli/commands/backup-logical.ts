@@ -2,6 +2,7 @@ import { formatBytes } from "../../lib/parse.ts";
 import { leaseOptions } from "../actor.ts";
 import { concludeBackups, type MadeBackup, proofText } from "../backup-outcome.ts";
 import type { Command, CommandArguments, CommandContext } from "../command.ts";
+import { openWhereItWas, ownMemory } from "../known-place.ts";
 
 export const backupLogicalCommand: Command = {
   name: "backup logical",
@@ -25,7 +26,7 @@ async function backupLogicalOf(context: CommandContext, args: CommandArguments):
   const connection = await context.connection(instance);
   const openers = config.repositories.map((repository) => ({
     where: repository.url,
-    open: () => context.openOrCreateRepository(repository),
+    open: () => openWhereItWas(context, repository, ownMemory(context.env)),
   }));
   const lease = { ...leaseOptions(context, "backup logical"), withoutConditions: "proceed" as const };
   const outcome = await withDestinations(openers, instance.name, lease, async (destinations, failures) => {

@@ -4,9 +4,9 @@ import type { Manifest } from "../../repo/manifest.ts";
 import { backupJson } from "../backup-json.ts";
 import type { Command, CommandContext } from "../command.ts";
 import { errorJson } from "../failures.ts";
-import { type Findings, readRepositories } from "../read-repositories.ts";
+import { type Findings, type FoundBackup, readRepositories } from "../read-repositories.ts";
 import { restorableUntil } from "../restorable.ts";
-import { table } from "../text.ts";
+import { harmless, table } from "../text.ts";
 import { type FoundWindow, readWindows, windowJson, windowsText } from "../windows.ts";
 
 export const listCommand: Command = {
@@ -21,11 +21,12 @@ export const listCommand: Command = {
   run: async (context) => {
     const findings = await readRepositories(context, context.instanceName);
     const kept = await keptUntilOf(context, findings);
+    const damage = await damageOf(context, findings);
     const windows = await readWindows(context, findings);
     context.out.result({
       json: {
         backups: findings.backups.map(({ manifest, repository }) => ({
-          ...backupJson(manifest, kept.get(manifest.id)),
+          ...backupJson(manifest, kept.get(manifest.id), damage.get(copyName({ manifest, repository }))),
           repository: repository.where,
         })),
         windows: windows.map(windowJson),
@@ -33,11 +34,31 @@ export const listCommand: Command = {
           ? {}
           : { unreadable: findings.unreadable.map(({ error, ...each }) => ({ ...each, ...errorJson(error) })) }),
       },
-      text: () => textOf(findings, kept, windows, context.config.timeZone),
+      text: () => textOf(findings, kept, damage, windows, context.config.timeZone),
     });
     return findings.unreadable[0]?.error.exitStatus ?? 0;
   },
 };
+
+function copyName({ manifest, repository }: Pick<FoundBackup, "manifest" | "repository">): string {
+  return `${repository.where} ${manifest.instance}/${manifest.id}`;
+}
+
+/** What verifications have found, by the names of copies: another repository's may be whole. */
+async function damageOf(context: CommandContext, { backups }: Findings): Promise<Map<string, string[]>> {
+  const { readDamage } = await import("../../repo/damage.ts");
+  const { nameOf } = await import("../../repo/retention.ts");
+  const found = new Map<string, string[]>();
+  for (const repository of new Set(backups.map((each) => each.repository))) {
+    const damage = await readDamage(repository, { signal: context.signal });
+    if (damage.size === 0) continue;
+    for (const copy of backups.filter((each) => each.repository === repository)) {
+      const record = damage.get(nameOf(copy.manifest));
+      if (record !== undefined) found.set(copyName(copy), record.problems);
+    }
+  }
+  return found;
+}
 
 async function keptUntilOf(context: CommandContext, { backups }: Findings): Promise<Map<string, string>> {
   const { keptUntil, readKeeps } = await import("../../repo/keep.ts");
@@ -55,13 +76,20 @@ async function keptUntilOf(context: CommandContext, { backups }: Findings): Prom
 function textOf(
   { backups, unreadable }: Findings,
   kept: Map<string, string>,
+  damage: Map<string, string[]>,
   windows: readonly FoundWindow[],
   timeZone: string,
 ): string {
   if (backups.length === 0 && unreadable.length === 0)
     return "there are no backups yet: pgkit backup logical makes some";
   const manifests = backups.map(({ manifest }) => manifest);
-  const lines = unreadable.map(({ id, error }) => `UNREADABLE ${id}: ${error.message}`);
+  const lines = [
+    ...backups.flatMap((copy) => {
+      const [problem] = damage.get(copyName(copy)) ?? [];
+      return problem === undefined ? [] : [harmless(`DAMAGED ${copy.manifest.id}: ${problem}`)];
+    }),
+    ...unreadable.map(({ id, error }) => `UNREADABLE ${id}: ${error.message}`),
+  ];
   const tables = [
     ...(manifests.length === 0 ? [] : [backupsText(manifests, kept, timeZone)]),
     ...(windows.length === 0 ? [] : [windowsText(windows, timeZone)]),

@@ -53,10 +53,12 @@ async function showPlan(context: CommandContext, args: CommandArguments): Promis
   const { context: stepContext, close } = await planContext(request, world, context.signal);
   try {
     const assessment = await assess(stepContext);
+    const { risks, estimates, way } = assessment;
     const steps = stepsOf(stepContext.move).map(({ name, does }) => ({ name, does }));
     const [from, to] = [task.source.name, task.target.name];
+    const what = { database: task.database, from, to, mode: request.mode, state: "planned" };
     context.out.result({
-      json: { database: task.database, from, to, mode: request.mode, state: "planned", steps, ...assessment },
+      json: { ...what, possible: way.possible, steps, risks, estimates },
       text: planText(stepContext.move, [from, to], steps, assessment),
     });
     return assessment.risks.some(({ level }) => level === "refusal") ? 2 : 0;

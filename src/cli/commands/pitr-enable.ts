@@ -4,6 +4,7 @@ import { auditActor } from "../actor.ts";
 import { archiveCommandOf, existingRepositories } from "../archiving.ts";
 import type { Command, CommandArguments, CommandContext } from "../command.ts";
 import type { InstanceConfig } from "../config.ts";
+import { openWhereItWas, ownMemory } from "../known-place.ts";
 
 export const pitrEnableCommand: Command = {
   name: "pitr enable",
@@ -57,7 +58,9 @@ async function carryOut(context: CommandContext, session: Session, prepared: Pre
   const { carryOutEnable } = await import("../../wal/enable.ts");
   const { withAudit } = await import("../../repo/audit.ts");
   const { clock, signal, report, config } = context;
-  const repositories = await Promise.all(config.repositories.map((each) => context.openOrCreateRepository(each)));
+  const repositories = await Promise.all(
+    config.repositories.map((each) => openWhereItWas(context, each, ownMemory(context.env))),
+  );
   const run = () => carryOutEnable(session, repositories, prepared, { clock, signal });
   const [first] = repositories;
   if (first === undefined) return await run();

@@ -67,6 +67,7 @@ async function collect(failed: Failed[], { name }: RepositoryConfig, work: () =>
 
 async function planFor(context: CommandContext, config: RepositoryConfig, flags: Flags): Promise<Planned> {
   const { readInventory } = await import("../../repo/inventory.ts");
+  const { readDamage, withChildren } = await import("../../repo/damage.ts");
   const { planWithLocks } = await import("../../repo/plan-prune.ts");
   const { clock, signal } = context;
   const store = await context.openStore(config);
@@ -75,6 +76,8 @@ async function planFor(context: CommandContext, config: RepositoryConfig, flags:
   const skewMs = flags.dryRun ? 0 : (await store.capabilities({ signal })).clockSkewMs;
   const now = clock.now();
   const inventory = await readInventory(repository, { storeNow: new Date(now.getTime() + skewMs), signal });
+  const damaged = new Set((await readDamage(repository, { signal })).keys());
+  const bad = withChildren(inventory.backups, damaged);
   const instances = context.instances();
   const policies = new Map(instances.map(({ name, retention }) => [name, retention]));
   const only = instances.length < context.config.instances.size ? new Set(policies.keys()) : undefined;
@@ -82,7 +85,7 @@ async function planFor(context: CommandContext, config: RepositoryConfig, flags:
   return {
     config,
     repository,
-    plan: await planWithLocks(repository, inventory, { policies, timeZone, now, only, signal }),
+    plan: await planWithLocks(repository, inventory, { policies, timeZone, now, bad, only, signal }),
   };
 }
 

@@ -144,7 +144,8 @@ async function chooseBackup(context: CommandContext, args: CommandArguments): Pr
   for (const config of context.config.repositories) {
     try {
       const repository = await context.openRepository(config);
-      return { manifest: await newestBackup(repository, { instance, database, signal: context.signal }), repository };
+      const manifest = await newestBackup(repository, { instance, database, signal: context.signal });
+      return { manifest, repository, config };
     } catch (error) {
       if (!isPgkitError(error, "backup-missing", "repository-missing")) throw error;
       missing ??= error;

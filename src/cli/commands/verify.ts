@@ -62,7 +62,23 @@ async function verifyOne(context: CommandContext, { flags }: CommandArguments, f
     jobs: flags.jobs ?? 2,
     ...{ clock, report, signal },
   });
+  await note(context, found, problems, flags.deep);
   return { id: manifest.id, repository: repository.where, ok: problems.length === 0, problems };
+}
+
+/** So that prune does not take a damaged backup for one that is left. Who may only read verifies all the same. */
+async function note(context: CommandContext, found: FoundBackup, problems: readonly string[], deep: boolean) {
+  const { noteVerified } = await import("../../repo/damage.ts");
+  const { isPgkitError } = await import("../../lib/errors.ts");
+  const { clock, signal, report } = context;
+  try {
+    const repository = { ...found.repository, store: await context.openStore(found.config) };
+    await noteVerified(repository, found.manifest, { problems, deep, clock, signal });
+  } catch (error) {
+    if (!isPgkitError(error) || error.code === "bug" || error.code === "cancelled") throw error;
+    const message = `what was found of ${found.manifest.id} could not be noted in ${found.repository.where}: ${error.message}`;
+    report({ type: "warning", message, hint: "prune does not know of it" });
+  }
 }
 
 function line({ id, repository, ok, problems }: Result, _: number, all: readonly Result[]): string {

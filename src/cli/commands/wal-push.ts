@@ -1,6 +1,7 @@
 import type { Archive, ArchiveOf } from "../../wal/push.ts";
 import type { Spool } from "../../wal/spool.ts";
 import type { Command, CommandContext } from "../command.ts";
+import { openWhereItWas } from "../known-place.ts";
 
 /** PostgreSQL waits for no answer longer than this. */
 const boundMs = 40_000;
@@ -50,7 +51,7 @@ async function pushing(context: CommandContext): Promise<Work> {
   const spool = await openSpool(dataDir, archive.spool);
   const of = { instance, dataDir, cluster: await readClusterFacts(dataDir), clock };
   const archives = config.repositories.map((repository) =>
-    archiveIn({ where: repository.url, open: () => context.openOrCreateRepository(repository) }, of),
+    archiveIn({ where: repository.url, open: () => openWhereItWas(context, repository, spool.folder) }, of),
   );
   return { ...of, spool, archives };
 }

@@ -4,6 +4,7 @@ import type { StreamRequest } from "../../wal/stream-context.ts";
 import { leaseOptions } from "../actor.ts";
 import type { Command, CommandArguments, CommandContext } from "../command.ts";
 import type { InstanceConfig } from "../config.ts";
+import { openWhereItWas } from "../known-place.ts";
 import type { Output } from "../render.ts";
 import { streamFolderOf } from "../stream-folder.ts";
 
@@ -39,15 +40,14 @@ async function requestOf(
   const { archive, name } = instance;
   const { slot, parallel, onFull, warnBytes, alertBytes, warnAfterMs, alertAfterMs } = archive;
   const lease = leaseOptions(context, "wal stream");
+  const streamFolder = streamFolderOf(instance, env);
   return {
-    instance: name,
-    connection: await context.connection(instance),
+    ...{ instance: name, streamFolder, connection: await context.connection(instance) },
     repositories: config.repositories.map((repository) => ({
       where: repository.url,
-      open: () => context.openOrCreateRepository(repository),
+      open: () => openWhereItWas(context, repository, streamFolder),
     })),
     ...{ slot, parallel, onFull, warnBytes, alertBytes, warnAfterMs, alertAfterMs },
-    streamFolder: streamFolderOf(instance, env),
     flushEveryMs: args.flags.flushEvery ?? archive.flushEveryMs,
     lease: {
       holder: lease.holder,

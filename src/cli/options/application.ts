@@ -17,6 +17,10 @@ export const applicationOptions = {
     doc: "namespace of the Kubernetes Secret that the application reads",
   }),
   secretName: option(value.text, { key: `${target}.secret.name`, doc: "name of that Secret" }),
+  secretKubeseal: option(value.listOf(value.text), {
+    key: `${target}.secret.kubeseal`,
+    doc: "kubeseal and its arguments, to write a SealedSecret for `--gitops-out`; it reads the Secret on stdin",
+  }),
   pgbouncerAdmin: option(value.postgresUrl, {
     key: `${target}.pgbouncer.admin`,
     secret: true,

@@ -129,6 +129,16 @@ export const commandOptions = {
     default: false,
     doc: "store all that PostgreSQL has ready, and go on until nothing has been for a minute",
   }),
+  output: option(value.path, {
+    flag: "-o, --output <directory>",
+    defaultDoc: "none: they are printed",
+    doc: "write the manifests there, as a Kustomize base; what an earlier run wrote there and is rendered no more goes",
+  }),
+  diff: option(value.yesOrNo, {
+    flag: "--diff",
+    default: false,
+    doc: "say how the cluster differs from the manifests; exit status 40 when it does",
+  }),
   live: option(value.yesOrNo, {
     flag: "--live",
     default: false,

@@ -63,6 +63,18 @@ export const machineOptions = {
     defaultDoc: "the user of the system",
     doc: "who the audit record says did it",
   }),
+  kubeconfig: option(value.path, {
+    key: "kubernetes.kubeconfig",
+    env: "PGKIT_KUBECONFIG",
+    defaultDoc: "`KUBECONFIG`, else `~/.kube/config`, else the Pod's ServiceAccount",
+    doc: "how Kubernetes is reached, where something of it is used",
+  }),
+  kubeContext: option(value.text, {
+    key: "kubernetes.context",
+    env: "PGKIT_KUBE_CONTEXT",
+    defaultDoc: "the current one",
+    doc: "the context of the kubeconfig",
+  }),
   postgresBin: option(value.listOf(value.path), {
     key: "postgresBin",
     env: "PGKIT_POSTGRES_BIN",

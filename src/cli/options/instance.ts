@@ -75,10 +75,25 @@ export const instanceOptions = {
     defaultDoc: "none",
     doc: "when base backups start",
   }),
+  schedulePrune: option(value.cron, {
+    key: `${instance}.schedule.prune`,
+    defaultDoc: "none",
+    doc: "when the CronJob of `pgkit manifests` applies the retention",
+  }),
+  scheduleVerify: option(value.cron, {
+    key: `${instance}.schedule.verify`,
+    defaultDoc: "none",
+    doc: "when its CronJob reads all backups back",
+  }),
+  scheduleCheck: option(value.cron, {
+    key: `${instance}.schedule.check`,
+    defaultDoc: "none",
+    doc: "when its CronJob runs `pgkit check`, which fails where a backup is overdue or archiving is in trouble",
+  }),
   scheduleTimeZone: option(value.timeZone, {
     key: `${instance}.schedule.timeZone`,
     defaultDoc: "`timeZone`",
-    doc: "zone of the two cron lines",
+    doc: "zone of the cron lines",
   }),
   scheduleGrace: option(value.duration, {
     key: `${instance}.schedule.grace`,

@@ -3,6 +3,7 @@ import { archiveOptions, baseOptions } from "./archive.ts";
 import { commandOptions } from "./command.ts";
 import { connectionOptions, globalOptions, machineOptions } from "./global.ts";
 import { instanceOptions, retentionBaseOptions, retentionLogicalOptions } from "./instance.ts";
+import { kubernetesOptions } from "./kubernetes.ts";
 import type { Option } from "./option.ts";
 import { encryptionOptions, leaseOptions, repositoryOptions, volumeOptions } from "./repository.ts";
 import { storageOptions } from "./storage.ts";
@@ -34,6 +35,7 @@ export const optionTable: readonly { readonly title: string; readonly rows: read
     title: "Applications",
     rows: [applicationOptions, endpointKeyOptions.secret, endpointKeyOptions.envFile].flatMap(Object.values),
   },
+  { title: "Kubernetes", rows: Object.values(kubernetesOptions) },
 ];
 
 export const allOptions: readonly Option<unknown>[] = optionTable.flatMap((group) => group.rows);

@@ -76,6 +76,11 @@ export const name = one("a name of letters, digits, '.', '_' and '-'", (given) =
   /^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(given) ? given : undefined,
 );
 
+/** A name as Kubernetes takes it for a namespace. */
+export const dnsLabel = one("a name of at most 63 of a-z, 0-9 and '-'", (given) =>
+  /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(given) ? given : undefined,
+);
+
 export function choice<const T extends string>(...words: readonly T[]): ValueType<T> {
   return { ...one(`one of ${words.join(", ")}`, (given) => words.find((word) => word === given)), choices: words };
 }

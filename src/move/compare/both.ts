@@ -31,22 +31,25 @@ export async function withBoth<T>(context: MoveContext, use: (both: Both) => Pro
 }
 
 /**
- * Works through `tasks` in their order, `jobs` of them at a time, each worker with sessions of its own. The first failure
- * ends all.
+ * Works through `tasks` in their order, `jobs` of them at a time: the first worker with the sessions that are there, if any,
+ * each other one with sessions of its own. The first failure ends all.
  */
 export async function withWorkers<Task>(
   context: MoveContext,
   tasks: readonly Task[],
   work: (both: Both, task: Task) => Promise<void>,
+  there?: Both,
 ): Promise<void> {
   const left = [...tasks];
-  const workers = Array.from({ length: Math.min(Math.max(1, context.move.options.jobs), tasks.length) }, () =>
-    withBoth(context, async (both) => {
-      for (let task = left.shift(); task !== undefined; task = left.shift()) await work(both, task);
-    }).catch((error: unknown) => {
-      left.length = 0;
-      throw error;
-    }),
+  const through = async (both: Both) => {
+    for (let task = left.shift(); task !== undefined; task = left.shift()) await work(both, task);
+  };
+  const stop = (error: unknown) => {
+    left.length = 0;
+    throw error;
+  };
+  const workers = Array.from({ length: Math.min(Math.max(1, context.move.options.jobs), tasks.length) }, (_, index) =>
+    (index === 0 && there !== undefined ? through(there) : withBoth(context, through)).catch(stop),
   );
   const ended = await Promise.allSettled(workers);
   const failed = ended.find((each) => each.status === "rejected");

@@ -30,6 +30,7 @@ const smallTogether = 40;
  */
 export async function compareContent(
   context: MoveContext,
+  there: Both,
   tables: readonly ProvableTable[],
   budget: ContentBudget,
 ): Promise<ContentProof> {
@@ -44,7 +45,7 @@ export async function compareContent(
       (table) => (both: Both) => compareSample(both, table, { counts: counted.has(table), deadlineMs, clock, proof }),
     ),
   ];
-  await withWorkers(context, tasks, (both, task) => task(both));
+  await withWorkers(context, tasks, (both, task) => task(both), there);
   proof.tables.sort((a, b) => b.bytes - a.bytes || a.name.localeCompare(b.name));
   return proof;
 }

@@ -1,5 +1,6 @@
 import { PgkitError } from "../../lib/errors.ts";
-import { type Difference, differenceText } from "../proof-report.ts";
+import type { Difference } from "../proof-report.ts";
+import { differenceText } from "../proof-text.ts";
 
 /** Differences that a message names; the report has them all. */
 const named = 8;

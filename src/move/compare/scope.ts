@@ -5,20 +5,28 @@ import type { MoveContext } from "../step.ts";
 import type { Both } from "./both.ts";
 import type { CatalogScope } from "./kinds.ts";
 
-/** What is to be compared besides the database's own objects: the roles that it needs on the source. */
-export async function scopeOf({ move, clock }: MoveContext, { source, target }: Both): Promise<CatalogScope> {
+/** The roles that must be alike, and whether both sides may read their passwords. */
+export interface ComparedRoles {
+  readonly names: readonly string[];
+  readonly verifiers: boolean;
+}
+
+/** What is to be compared besides the database's own objects; with `roles` that are known it asks nobody. */
+export async function scopeOf({ move, clock }: MoveContext, both: Both, roles?: ComparedRoles): Promise<CatalogScope> {
+  const { names, verifiers } = roles ?? (await neededRoles(both));
+  const lowestMajor = Math.min(move.source.major, move.target.major);
+  return { lowestMajor, roles: names, verifiers, salt: saltOf(clock) };
+}
+
+/** Those that the database needs on the source. A server's first superuser is its own: a move leaves it as it is. */
+async function neededRoles({ source, target }: Both): Promise<ComparedRoles> {
   const [needed, there, bootstrap] = await Promise.all([
     dumpRoles(source),
     readsVerifiers(target),
     bootstrapRoles(target),
   ]);
-  return {
-    lowestMajor: Math.min(move.source.major, move.target.major),
-    // A server's first superuser is its own: a move leaves it as it is.
-    roles: needed.names.filter((name) => !bootstrap.includes(name)),
-    verifiers: needed.passwordsIncluded && there,
-    salt: saltOf(clock),
-  };
+  const names = needed.names.filter((name) => !bootstrap.includes(name));
+  return { names, verifiers: needed.passwordsIncluded && there };
 }
 
 async function readsVerifiers(session: Session): Promise<boolean> {

@@ -1,13 +1,14 @@
 import type { Clock } from "../../lib/time.ts";
 import { identifier } from "../../postgres/quote.ts";
 import { hashOfTable } from "../../restore/content-sql.ts";
-import { type Difference, differenceText } from "../proof-report.ts";
+import type { Difference } from "../proof-report.ts";
+import { differenceText } from "../proof-text.ts";
 import type { MoveContext } from "../step.ts";
 import type { Both } from "./both.ts";
 import { catalogFingerprint } from "./fingerprint.ts";
 import { catalogKinds } from "./kinds.ts";
 import { serverKinds } from "./kinds-server.ts";
-import { scopeOf } from "./scope.ts";
+import { type ComparedRoles, scopeOf } from "./scope.ts";
 import { compareStructure } from "./structure.ts";
 import { provableTables } from "./table-list.ts";
 
@@ -20,6 +21,8 @@ export interface Survey {
   /** What one worker hashes on these servers, both sides at once. */
   readonly bytesPerMs: number;
   readonly remarks: readonly string[];
+  /** Those that were compared, and whether with their passwords. */
+  readonly roles: ComparedRoles;
   readonly differences: readonly Difference[];
 }
 
@@ -27,15 +30,15 @@ export interface Survey {
 export async function survey(context: MoveContext, both: Both, known?: Survey): Promise<Survey> {
   const { source, target } = both;
   const fingerprints = await fingerprintsOf(both);
-  const scope = await scopeOf(context, both);
   const isKnown =
     known?.fingerprints.source === fingerprints.source && known.fingerprints.target === fingerprints.target;
+  const scope = await scopeOf(context, both, isKnown ? known.roles : undefined);
   const kinds = isKnown ? serverKinds(scope) : catalogKinds(scope);
   const { objects, differences: all } = await compareStructure(source, target, kinds);
   const accepted = acceptedOf(context);
   const differences = all.filter((difference) => !accepted(difference));
   return {
-    ...{ fingerprints, differences },
+    ...{ fingerprints, differences, roles: { names: scope.roles, verifiers: scope.verifiers } },
     objects: { ...(isKnown ? known.objects : {}), ...objects },
     bytesPerMs: known?.bytesPerMs ?? (await hashingRate(both, context.clock)),
     remarks: [

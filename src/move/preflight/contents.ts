@@ -105,14 +105,17 @@ function bindingRisks({ database }: Known): Found[] {
             "point them to the target by hand: ALTER SUBSCRIPTION ... CONNECTION",
           ),
         ]),
-    ...(slots.length === 0
-      ? []
-      : [
-          warning(
-            `the replication slots ${some(slots)} are of this database and are not moved; pgkit move finish cannot drop it while they are there`,
-            slots.map((slot) => `SELECT pg_drop_replication_slot('${slot}')`).join("; "),
-          ),
-        ]),
+    ...slotRisks(slots),
+  ];
+}
+
+function slotRisks(slots: readonly string[]): Found[] {
+  if (slots.length === 0) return [];
+  return [
+    warning(
+      `the replication slots ${some(slots)} are of this database and are not moved; pgkit move finish cannot drop it while they are there`,
+      slots.map((slot) => `SELECT pg_drop_replication_slot('${slot}')`).join("; "),
+    ),
   ];
 }
 

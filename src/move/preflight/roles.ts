@@ -1,6 +1,9 @@
+import { isPgkitError } from "../../lib/errors.ts";
 import { identifier, literal, settingClause } from "../../postgres/quote.ts";
 import { dumpRoles } from "../../postgres/roles.ts";
 import type { Session } from "../../postgres/session.ts";
+import { applicationPasswords, applicationRoles, comparePasswords } from "../role-passwords.ts";
+import type { MoveContext } from "../step.ts";
 import { type Found, type Known, refusal, some, warning } from "./known.ts";
 
 /** Whether the roles can be the same on the target, and who else uses them. */
@@ -22,6 +25,7 @@ export async function roleRisks(known: Known): Promise<Found[]> {
         there.find(({ name }) => name === role.name),
       ),
     ),
+    ...(await passwordRisks(known, here, there)),
     ...verifierRisks(known, here, there),
     ...elsewhere.map(({ role, databases }) =>
       warning(
@@ -94,18 +98,38 @@ function conflict({ context }: Known, here: RoleFacts, there: RoleFacts | undefi
       (weighs ? refusal : warning)(`${to} has a role ${here.name} already, which stays as it is: ${what}`, remedy),
     );
   }
-  if (here.readable && there.readable && here.attributes["LOGIN"] === true && here.verifier !== there.verifier) {
-    risks.push(otherPassword(to, here.name));
-  }
   return [...risks, ...settingRisks(to, here, there)];
 }
 
-/** Both may have been made from the same password with another salt, so that it is no refusal. */
-function otherPassword(to: string, role: string): Found {
-  return warning(
-    `${to} has a role ${role} already, with another password or another salt of it`,
-    `DROP ROLE ${identifier(role)} there where nobody uses it; or set the same password, so that the application can log in`,
-  );
+/** As `copy-roles` judges it, which would refuse it later: an application that cannot log in is found out too late. */
+async function passwordRisks({ context, database }: Known, here: readonly RoleFacts[], there: readonly RoleFacts[]) {
+  const passwords = await knownPasswords(context);
+  const applications = applicationRoles(passwords, database.owner);
+  const to = context.target.instance;
+  return here.flatMap((role): Found[] => {
+    const other = there.find(({ name }) => name === role.name);
+    if (other === undefined || other.oid === bootstrapOid || role.attributes["LOGIN"] !== true) return [];
+    const verdict = comparePasswords(asSeen(role), asSeen(other), passwords.get(role.name));
+    if (verdict === "same") return [];
+    const message = `${to} has a role ${role.name} already, ${verdict === "different" ? "with another password" : "perhaps with another password"}`;
+    const remedy = `DROP ROLE ${identifier(role.name)} there where nobody uses it; or set the same password by ALTER ROLE`;
+    return [(applications.includes(role.name) ? refusal : warning)(message, remedy)];
+  });
+}
+
+/** None of a switch that does not answer, which is told elsewhere. */
+async function knownPasswords(context: MoveContext): Promise<Awaited<ReturnType<typeof applicationPasswords>>> {
+  try {
+    return await applicationPasswords(context);
+  } catch (error) {
+    context.signal.throwIfAborted();
+    if (isPgkitError(error)) return new Map();
+    throw error;
+  }
+}
+
+function asSeen({ name, attributes, verifier, readable }: RoleFacts) {
+  return { name, login: attributes["LOGIN"] === true, traits: {}, verifier: readable ? verifier : undefined };
 }
 
 function settingRisks(to: string, here: RoleFacts, there: RoleFacts): Found[] {

@@ -53,7 +53,7 @@ async function compareParts(context: MoveContext, both: Both) {
   const structure = await survey(context, both, context.resultOf(compareStructureStep));
   const tables = await provableTables(both.source);
   const budgetMs = Math.max(0, compareBudgetMs(move) - (clock.monotonicMs() - startedMs));
-  const content = await compareContent(context, tables, { budgetMs, bytesPerMs: structure.bytesPerMs });
+  const content = await compareContent(context, both, tables, { budgetMs, bytesPerMs: structure.bytesPerMs });
   const sequences = await compareSequences(both);
   const objects = await compareLargeObjects(both);
   return {

@@ -42,7 +42,7 @@ export const copyRolesStep: Step<RolesPlan, { created: number }> = {
     });
   },
   undo: async (context, plan) => {
-    if (plan !== undefined) await dropRoles(context, plan.create);
+    if (plan !== undefined) await dropRoles(context, plan.create, { among: [...plan.create, ...plan.existing] });
   },
 };
 

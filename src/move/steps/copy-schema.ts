@@ -84,9 +84,21 @@ async function copySchema(context: MoveContext): Promise<void> {
 /** On empty tables they take no time; without them every change to be applied would read its whole table. */
 async function loadIdentities(context: MoveContext, archive: SchemaArchive): Promise<void> {
   const entries = await postEntries(context, archive);
-  const isOne = ({ type, identifies }: (typeof entries)[number]) =>
-    identifies && (type === "CONSTRAINT" || type === "INDEX");
-  await archive.load(entries.filter((entry) => isOne(entry) && !entry.exists));
+  await archive.load(entries.filter(({ identifies, exists, ofView }) => identifies && !exists && !ofView));
+  const statements = await context.session("source", attachments);
+  await context.session("target", async (target) => {
+    for (const { statement } of statements) await target.query(statement);
+  });
+}
+
+/** A partitioned table has its key only when those of all its partitions are attached to it. */
+async function attachments(session: Session): Promise<{ statement: string }[]> {
+  return session.query(
+    `SELECT DISTINCT format('ALTER INDEX %s ATTACH PARTITION %s', inhparent::regclass, inhrelid::regclass) AS statement
+     FROM pg_inherits JOIN pg_index ON indexrelid = inhrelid
+       LEFT JOIN pg_constraint ON conindid = inhrelid AND contype IN ('p', 'u')
+     WHERE indisreplident OR contype IS NOT NULL`,
+  );
 }
 
 async function remake(context: MoveContext): Promise<void> {

@@ -12,6 +12,8 @@ import type { Place } from "./place.ts";
 import { createTemp, makeTimeUnique } from "./temp.ts";
 
 const batchBytes = 1024 * 1024;
+/** After so many bytes the disk begins to write: left to the end, a backup would wait for all of its bytes there. */
+const syncBytes = 64 * 1024 * 1024;
 
 /**
  * Writes a temp file, syncs it, gives it its name in one step and syncs the folder: after a power cut at any moment there
@@ -65,10 +67,12 @@ async function write(
   ours: (error: unknown) => PgkitError,
 ): Promise<void> {
   let writing: Promise<void> = Promise.resolve();
+  const behind = syncBehind(handle, ours);
   let batch: Buffer[] = [];
   let size = 0;
   const flush = async () => {
     await writing;
+    await behind.wrote(size);
     writing = writeAll(handle, batch, ours);
     // Awaited with the next batch or at the end; until then a failure must not count as unobserved.
     writing.catch(() => undefined);
@@ -84,15 +88,37 @@ async function write(
     await flush();
   } finally {
     // The handle is closed after this, so nothing may be under way.
-    await Promise.allSettled([writing]);
+    await Promise.allSettled([writing, behind.done()]);
   }
   await writing;
+  await behind.done();
   try {
     await makeTimeUnique(handle);
     await handle.sync();
   } catch (error) {
     throw ours(error);
   }
+}
+
+/**
+ * Has the disk write while more comes. What such a sync meets, the one at the end is not told again: so each is awaited.
+ */
+function syncBehind(handle: FileHandle, ours: (error: unknown) => PgkitError) {
+  let syncing: Promise<void> = Promise.resolve();
+  let unsynced = 0;
+  return {
+    done: () => syncing,
+    wrote: async (bytes: number) => {
+      unsynced += bytes;
+      if (unsynced < syncBytes) return;
+      unsynced = 0;
+      await syncing;
+      syncing = handle.datasync().catch((error: unknown) => {
+        throw ours(error);
+      });
+      syncing.catch(() => undefined);
+    },
+  };
 }
 
 async function writeAll(handle: FileHandle, batch: Buffer[], ours: (error: unknown) => PgkitError): Promise<void> {

@@ -45,13 +45,13 @@ async function answer(machinery: Machinery, incoming: IncomingMessage, response:
   machinery.requests.push(`${verb} ${resource} ${namespace === "" ? "" : `${namespace}/`}${name ?? ""}`);
   const fault = machinery.faults.take(verb, resource);
   if (fault !== undefined && "answer" in fault) return answerFault(response, fault);
-  if (fault?.hangUp === "before") return void incoming.destroy();
+  if (fault?.hangUp === "before") return void incoming.socket.destroy();
   machinery.accounts.authorize(user, request);
   const body = JSON.parse((await text(incoming)) || "{}");
   if (verb === "watch") return serveWatch(machinery, request, query, response);
   if (subresource === "log") return serveLog(machinery, request, query, response);
   const [code, result] = work(machinery, request, { body, query, type: incoming.headers["content-type"] ?? "" });
-  if (fault !== undefined) return void incoming.destroy();
+  if (fault !== undefined) return void incoming.socket.destroy();
   send(response, code, result);
 }
 

@@ -52,6 +52,7 @@ export function createLogs(): Logs {
       const log = of(pod);
       const since = query.get("sinceTime");
       const send = ({ time, text }: { time: string; text: string }) =>
+        response.writableEnded ||
         response.write(query.get("timestamps") === "true" ? `${time} ${text}\n` : `${text}\n`);
       response.writeHead(200, { "content-type": "text/plain" });
       response.flushHeaders();

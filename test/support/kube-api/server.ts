@@ -5,6 +5,7 @@ import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Duplex } from "node:stream";
 import { promisify } from "node:util";
 import { type Accounts, createAccounts, everything, type Rule } from "./accounts.ts";
 import { type Behaviour, type Controllers, runControllers } from "./controllers.ts";
@@ -49,6 +50,8 @@ export interface KubeApi {
   read(kind: string, namespace: string, name: string): Obj | undefined;
   /** Changes an object as somebody else. */
   change(kind: string, namespace: string, name: string, change: (object: Obj) => void, manager?: string): Obj;
+  /** As somebody else. */
+  remove(kind: string, namespace: string, name: string): void;
   /** Told of each change from now on; gives what ends that. */
   onChange(listener: (object: Obj, type: string) => void): () => void;
   install(kind: Kind): void;
@@ -69,8 +72,13 @@ export async function startKubeApi(): Promise<KubeApi> {
   const machinery: Machinery = { kinds, store, accounts, logs, faults, watches, requests: [], pages: new Map() };
   const behaviour: Behaviour = { rollout: () => "ready", program: async () => 0 };
   const controllers = runControllers(kinds, store, logs, behaviour);
+  const sockets = new Set<Duplex>();
   const listen = async (port: number) => {
     const server = createServer({ key, cert, keepAlive: true }, handler(machinery));
+    server.on("connection", (socket) => {
+      sockets.add(socket);
+      socket.on("close", () => sockets.delete(socket));
+    });
     server.listen(port, "127.0.0.1");
     await once(server, "listening");
     return server;
@@ -82,7 +90,7 @@ export async function startKubeApi(): Promise<KubeApi> {
     if (!server.listening) return;
     const closed = once(server, "close");
     server.close();
-    server.closeAllConnections();
+    for (const socket of sockets) socket.destroy();
     await closed;
   };
   const kindOf = (name: string) => {
@@ -122,6 +130,7 @@ export async function startKubeApi(): Promise<KubeApi> {
         change(object);
         return object;
       }),
+    remove: (kind, namespace, name) => void store.remove(kindOf(kind), namespace, name),
     onChange: (listener) => store.onEvent(({ object, type }) => listener(object, type)),
     install: (kind) => void kinds.push(kind),
     async [Symbol.asyncDispose]() {

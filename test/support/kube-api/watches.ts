@@ -40,7 +40,7 @@ export function serveWatch(
   response: ServerResponse,
 ): void {
   const labels = query.get("labelSelector");
-  const write = (event: object) => response.write(`${JSON.stringify(event)}\n`);
+  const write = (event: object) => response.writableEnded || response.write(`${JSON.stringify(event)}\n`);
   const tell = ({ type, kind: of, object }: StoredEvent) => {
     if (of.plural !== kind.plural || of.group !== kind.group) return;
     if (namespace !== "" && object.metadata.namespace !== namespace) return;

@@ -1,0 +1,90 @@
+import { workloadLabels, workloadName } from "./names.ts";
+import { podTemplate } from "./pod.ts";
+import {
+  type Manifest,
+  type ManifestInstance,
+  type ManifestsRequest,
+  type ScheduledKind,
+  scheduledKinds,
+} from "./request.ts";
+
+const argsOf: { readonly [Kind in ScheduledKind]: readonly string[] } = {
+  logical: ["backup", "logical"],
+  base: ["backup", "base"],
+  prune: ["prune", "--yes"],
+  verify: ["verify"],
+  check: ["check"],
+};
+
+/** Exit statuses by which trying again helps nobody: the configuration, the credentials, or what must not be overwritten. */
+const hopeless = [2, 12, 21];
+
+/** A CronJob for each scheduled command of each instance. */
+export function cronJobs(request: ManifestsRequest): Manifest[] {
+  return request.instances.flatMap((instance) =>
+    scheduledKinds.flatMap((kind) => {
+      const cron = instance.schedule[kind];
+      return cron === undefined ? [] : [cronJob(request, kind, instance, cron)];
+    }),
+  );
+}
+
+function cronJob(
+  request: ManifestsRequest,
+  kind: ScheduledKind,
+  instance: ManifestInstance,
+  schedule: string,
+): Manifest {
+  const name = workloadName(kind, instance.name);
+  const labels = workloadLabels(kind, instance);
+  const args = [...argsOf[kind], "--instance", instance.name];
+  const actor = `cronjob/${name}`;
+  return {
+    apiVersion: "batch/v1",
+    kind: "CronJob",
+    metadata: { name, namespace: request.namespace, labels },
+    spec: {
+      ...{ schedule, timeZone: instance.timeZone, concurrencyPolicy: "Forbid" },
+      // Later than that the run is overdue, and the next one is near.
+      startingDeadlineSeconds: Math.max(60, Math.round(instance.graceMs / 1000)),
+      ...{ successfulJobsHistoryLimit: 1, failedJobsHistoryLimit: 3 },
+      jobTemplate: {
+        metadata: { labels },
+        spec: {
+          // What a check finds is there a moment later too.
+          backoffLimit: kind === "check" ? 0 : 2,
+          activeDeadlineSeconds: deadlineSeconds(request, kind),
+          podFailurePolicy: {
+            rules: [
+              // A node that is drained: no attempt is spent.
+              { action: "Ignore", onPodConditions: [{ type: "DisruptionTarget", status: "True" }] },
+              { action: "FailJob", onExitCodes: { containerName: "pgkit", operator: "In", values: hopeless } },
+            ],
+          },
+          template: podTemplate(request, { kind, instance, args, actor, restartPolicy: "Never", graceSeconds: 60 }),
+        },
+      },
+    },
+  };
+}
+
+/** A prune or check that takes an hour hangs. */
+function deadlineSeconds({ deadlineMs }: ManifestsRequest, kind: ScheduledKind): number {
+  const seconds = Math.round(deadlineMs / 1000);
+  return kind === "prune" || kind === "check" ? Math.min(3600, seconds) : seconds;
+}
+
+/** A node is not drained under a backup that has hours behind it; it is as soon as that ends. */
+export function backupBudgets(request: ManifestsRequest): Manifest[] {
+  return request.instances.flatMap((instance) =>
+    (["logical", "base"] as const)
+      .filter((kind) => instance.schedule[kind] !== undefined)
+      .map((kind) => {
+        const labels = workloadLabels(kind, instance);
+        const { "app.kubernetes.io/managed-by": _, ...matchLabels } = labels;
+        const metadata = { name: workloadName(kind, instance.name), namespace: request.namespace, labels };
+        const spec = { minAvailable: 1, selector: { matchLabels } };
+        return { apiVersion: "policy/v1", kind: "PodDisruptionBudget", metadata, spec };
+      }),
+  );
+}
