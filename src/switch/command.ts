@@ -1,7 +1,7 @@
 import { ExecaError, execa } from "execa";
 import { PgkitError } from "../lib/errors.ts";
 import { formatDuration } from "../lib/parse.ts";
-import { spellAddress } from "./switch-errors.ts";
+import { spellAddress, systemCode } from "./switch-errors.ts";
 import type { Endpoint, EndpointAddress, Switcher } from "./switcher.ts";
 
 export interface CommandDeps {
@@ -33,9 +33,10 @@ export function commandSwitcher(command: readonly string[], { assumed, timeoutMs
     point: async (from, to, signal) => {
       signal.throwIfAborted();
       const input = JSON.stringify({ action: "point", from: plain(from), to: plain(to) });
-      await call(program, args, input, timeoutMs, signal).catch((error: unknown) => {
+      const late = AbortSignal.timeout(timeoutMs);
+      await call(program, args, input, AbortSignal.any([signal, late])).catch((error: unknown) => {
         signal.throwIfAborted();
-        throw commandError(error, where, from, to, timeoutMs);
+        throw late.aborted ? tookTooLong(where, timeoutMs) : commandError(error, where, from, to);
       });
       pointed = { host: to.host, port: to.port, database: to.database };
     },
@@ -53,9 +54,8 @@ function plain({ password, ...address }: Endpoint): Record<string, unknown> {
   return { ...address, ...(password === undefined ? {} : { password: password.reveal() }) };
 }
 
-/** In a process group of its own: what it has left behind would keep its stderr open, and us waiting. */
-async function call(program: string, args: readonly string[], input: string, timeoutMs: number, signal: AbortSignal) {
-  const limit = AbortSignal.timeout(timeoutMs);
+/** Ended with all that it has started, when the time is up or the signal says so: a leftover must not switch later. */
+async function call(program: string, args: readonly string[], input: string, stop: AbortSignal): Promise<void> {
   const child = execa(program, args, {
     input,
     stdout: "ignore",
@@ -63,35 +63,26 @@ async function call(program: string, args: readonly string[], input: string, tim
     maxBuffer: { stderr: 1024 * 1024 },
     detached: true,
   });
-  const end = () => endGroup(child.pid);
-  const ending = AbortSignal.any([signal, limit]);
-  ending.addEventListener("abort", end);
+  const { pid } = child;
+  const end = () => pid !== undefined && endGroup(pid);
+  stop.addEventListener("abort", end);
   try {
     await child;
-  } catch (error) {
-    throw limit.aborted && error instanceof ExecaError ? Object.assign(error, { timedOut: true }) : error;
   } finally {
-    ending.removeEventListener("abort", end);
+    stop.removeEventListener("abort", end);
   }
 }
 
-function endGroup(pid: number | undefined): void {
-  if (pid === undefined) return;
+function endGroup(leader: number): void {
   try {
-    process.kill(-pid, "SIGKILL");
+    process.kill(-leader, "SIGKILL");
   } catch (error) {
-    // All of it has ended by itself.
-    if (!(error instanceof Error && "code" in error && error.code === "ESRCH")) throw error;
+    // It has ended by itself just now.
+    if (systemCode(error) !== "ESRCH") throw error;
   }
 }
 
-function commandError(
-  error: unknown,
-  where: string,
-  from: EndpointAddress,
-  to: EndpointAddress,
-  timeoutMs: number,
-): unknown {
+function commandError(error: unknown, where: string, from: EndpointAddress, to: EndpointAddress): unknown {
   if (!(error instanceof ExecaError)) return error;
   const said =
     String(error.stderr ?? "")
@@ -105,29 +96,25 @@ function commandError(
       { hint: `put it back to ${spellAddress(from)}, then pgkit move resume, or pgkit move rollback` },
     );
   }
-  if (error.timedOut) {
+  // Node's own words for a program that cannot be started do not hold its arguments.
+  const code = error.code ?? "";
+  if (["ENOENT", "EACCES", "EPERM", "ENOEXEC"].includes(code)) {
     return new PgkitError(
-      "switch-failed",
-      `${where} was not done within ${formatDuration(timeoutMs)}, and was ended: ${said}`,
+      code === "EACCES" || code === "EPERM" ? "switch-denied" : "switch-failed",
+      `${where} cannot be started (${code})`,
       {
-        hint: "the application waits meanwhile: let it come back sooner",
+        hint: "is the path right, does the file begin with #!, and may it be executed?",
       },
     );
   }
-  const code = error.code ?? "";
-  if (startFailures.includes(code)) return startError(where, code);
   const how = error.signal === undefined ? `exit status ${error.exitCode}` : `killed by ${error.signal}`;
   return new PgkitError("switch-failed", `${where} failed (${how}): ${said}`, {
     hint: "exit status 0 means that it is done; what it is given is in docs/reference.md",
   });
 }
 
-/** Node's own words for a program that cannot be started; they do not hold its arguments. */
-const startFailures = ["ENOENT", "EACCES", "EPERM", "ENOEXEC"];
-
-function startError(where: string, code: string): PgkitError {
-  const isDenied = code === "EACCES" || code === "EPERM";
-  return new PgkitError(isDenied ? "switch-denied" : "switch-failed", `${where} cannot be started (${code})`, {
-    hint: "is the path right, does the file begin with #!, and may it be executed?",
+function tookTooLong(where: string, timeoutMs: number): PgkitError {
+  return new PgkitError("switch-failed", `${where} was not done within ${formatDuration(timeoutMs)}, and was ended`, {
+    hint: "the application waits meanwhile: let it come back sooner",
   });
 }

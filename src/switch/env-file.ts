@@ -1,7 +1,7 @@
 import { PgkitError } from "../lib/errors.ts";
 import type { Secret } from "../lib/secret.ts";
 import { changesOfKeys, type EndpointKeys, endpointOfKeys, type KeysContext } from "./endpoint-keys.ts";
-import { type EnvVariable, envVariables, withValues } from "./env-text.ts";
+import { type EnvVariable, envVariables, refersToOthers, withChanges } from "./env-text.ts";
 import { readWhole, replaceFile } from "./replace-file.ts";
 import { spellAddress, switchConflict } from "./switch-errors.ts";
 import { type Endpoint, isSameAddress, type Switcher } from "./switcher.ts";
@@ -41,19 +41,18 @@ export function envFileSwitcher({ path, keys }: EnvFileSwitch, { database, keep 
       const { text, variables, endpoint } = await read();
       if (!isSameAddress(endpoint, from) && !isSameAddress(endpoint, to))
         throw switchConflict(where, endpoint, from, to);
-      const changes = changesOfKeys(valuesOf(variables, "raw"), keys, to, context);
-      const after = withValues(
-        text,
-        [...changes].flatMap(([key, value]) => {
-          const variable = variables.get(key);
-          return variable === undefined ? [] : [[variable, value] as const];
-        }),
-      );
+      const changes = [...changesOf(variables, keys, to, context)].flatMap(([key, changed]) => {
+        const variable = variables.get(key);
+        if (variable === undefined) return [];
+        // A URL holds nothing that its quotes could not: its own escapes, and those of the quotes, stay as they are.
+        return [key === keys.url ? { variable, raw: changed } : { variable, value: changed }];
+      });
+      const after = withChanges(text, changes);
       if (after !== text) await replaceFile(path, text, after, what);
     },
     plan: async (to) => {
       const { variables } = await read();
-      const changes = changesOfKeys(valuesOf(variables, "raw"), keys, to, context);
+      const changes = changesOf(variables, keys, to, context);
       return {
         does: [`writes ${spellAddress(to)} into ${[...changes.keys()].join(", ") || "nothing"} of ${where}`],
         refusals: [],
@@ -74,8 +73,14 @@ interface Content {
   readonly endpoint: Endpoint;
 }
 
-function valuesOf(variables: ReadonlyMap<string, EnvVariable>, form: "raw" | "value"): Map<string, string> {
-  return new Map([...variables].map(([name, variable]) => [name, variable[form]]));
+function changesOf(
+  variables: ReadonlyMap<string, EnvVariable>,
+  keys: EndpointKeys,
+  to: Endpoint,
+  context: KeysContext,
+): Map<string, string> {
+  const values = new Map([...variables].map(([name, { raw, value }]) => [name, name === keys.url ? raw : value]));
+  return changesOfKeys(values, keys, to, context);
 }
 
 /** A value made of other variables leads where those say. */
@@ -84,20 +89,15 @@ function knownEndpoint(
   keys: EndpointKeys,
   context: KeysContext,
 ): Endpoint {
-  const endpoint = endpointOfKeys(valuesOf(variables, "value"), keys, context);
+  const endpoint = endpointOfKeys(new Map([...variables].map(([name, { value }]) => [name, value])), keys, context);
   const { host, database, password, ...rest } = endpoint;
-  if (/\$/.test(host) || /\$\{/.test(database)) {
+  if (/\$/.test(host) || database.includes("${")) {
     throw new PgkitError("config", `${context.where} has an endpoint that refers to other variables`, {
       hint: "name the keys that hold them in keys: of the switch, such as { host: DB_HOST, port: DB_PORT }",
     });
   }
   // A password that is put in from elsewhere is not known here.
-  const holder = variables.get(keys.password ?? keys.url ?? "");
-  const isKnown = password !== undefined && holder !== undefined && !refersToOthers(holder);
+  const holders = [keys.url, keys.password].flatMap((key) => (key === undefined ? [] : (variables.get(key) ?? [])));
+  const isKnown = password !== undefined && !holders.some(refersToOthers);
   return { ...rest, host, database, ...(isKnown ? { password } : {}) };
-}
-
-/** In single quotes, and behind a backslash, a dollar sign is one. */
-function refersToOthers({ raw, quote }: EnvVariable): boolean {
-  return quote !== "'" && /(?<!\\)\$\{?\w/.test(raw);
 }

@@ -32,13 +32,25 @@ export function envVariables(text: string, wanted: readonly string[], where: str
   return variables;
 }
 
-/** The text with these values instead, each in the quotes that it had where they can hold it. */
-export function withValues(text: string, changes: readonly (readonly [EnvVariable, string])[]): string {
-  const fromTheEnd = changes.toSorted(([a], [b]) => b.start - a.start);
-  return fromTheEnd.reduce((rest, [variable, value]) => {
-    const { start, end, quote } = variable;
-    return `${rest.slice(0, start - quote.length)}${quoted(value, variable)}${rest.slice(end + quote.length)}`;
+/** A variable's new content: a text that stands as it is where the old one stood, or a value to be quoted. */
+export interface EnvChange {
+  readonly variable: EnvVariable;
+  readonly raw?: string;
+  readonly value?: string;
+}
+
+/** The text with these contents instead, each in the quotes that it had where they can hold it. */
+export function withChanges(text: string, changes: readonly EnvChange[]): string {
+  const fromTheEnd = changes.toSorted((a, b) => b.variable.start - a.variable.start);
+  return fromTheEnd.reduce((rest, { variable: { start, end, quote }, raw, value = "" }) => {
+    if (raw !== undefined) return `${rest.slice(0, start)}${raw}${rest.slice(end)}`;
+    return `${rest.slice(0, start - quote.length)}${quoted(value, quote)}${rest.slice(end + quote.length)}`;
   }, text);
+}
+
+/** True where the reader puts in what another variable holds. */
+export function refersToOthers({ raw, quote }: EnvVariable): boolean {
+  return quote !== "'" && /(^|[^\\])\$\{/.test(raw);
 }
 
 function variableOf(name: string, rest: string, start: number, where: string): EnvVariable {
@@ -61,11 +73,9 @@ function variableOf(name: string, rest: string, start: number, where: string): E
   return { name, raw, value, quote, start: start + 1, end: start + 1 + raw.length };
 }
 
-/** In the quotes that it had, and where nothing but ordinary characters has changed, as it is. */
-function quoted(value: string, { raw, quote }: EnvVariable): string {
-  const special = (text: string) => text.replaceAll(/[^\s#'"\\$`]/g, "");
-  if (special(value) === special(raw)) return `${quote}${value}${quote}`;
-  if (quote === "" && special(value) === "") return value;
+/** `value` is a URL, a host, a port or a name nearly always, and stays in the quotes that it had. */
+function quoted(value: string, quote: EnvVariable["quote"]): string {
+  if (quote === "" && !/[\s#'"\\$`]/.test(value)) return value;
   if (quote !== '"' && !value.includes("'")) return `'${value}'`;
   return `"${value.replaceAll(/["\\$`]/g, "\\$&")}"`;
 }
