@@ -1,6 +1,9 @@
 import type { CatalogKind } from "./kinds.ts";
 import { notOurs, ofExtension, sortedArray, userSchema } from "./kinds-sql.ts";
 
+/** Without what the server keeps there for itself: 17.12 notes a version of each column, which differs between servers. */
+const columnOptions = sortedArray("(SELECT array_agg(o) FROM unnest(a.attoptions) AS o WHERE o !~ '^pg_attver=')");
+
 const relations = `pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace`;
 const usersOwn = `${userSchema} AND c.relpersistence <> 't' AND NOT ${ofExtension("pg_class", "c.oid")}`;
 const name = `format('%I.%I', n.nspname, c.relname)`;
@@ -34,7 +37,7 @@ export const relationKinds: readonly CatalogKind[] = [
         'type', format_type(a.atttypid, a.atttypmod), 'NOT NULL', a.attnotnull,
         'default', pg_get_expr(d.adbin, d.adrelid), 'identity', a.attidentity::text, 'generated', a.attgenerated::text,
         'collation', CASE WHEN a.attcollation <> 0 THEN a.attcollation::regcollation::text END,
-        'storage', a.attstorage::text, 'compression', a.attcompression::text, 'options', ${sortedArray("a.attoptions")},
+        'storage', a.attstorage::text, 'compression', a.attcompression::text, 'options', ${columnOptions},
         'foreign options', ${sortedArray("a.attfdwoptions")}, 'statistics', NULLIF(a.attstattarget, -1)) AS definition
       FROM ${relations} JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
