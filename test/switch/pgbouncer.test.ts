@@ -111,11 +111,18 @@ describe("PgBouncer", () => {
     const client = await connectAs({ host: "127.0.0.1", port: bouncer.port, database: "litellm" });
     await client.query("BEGIN");
     await client.query("SELECT 1");
-    const pointed = switcherOf(bouncer).point(from, to, never);
+    let isDone = false;
+    const pointed = switcherOf(bouncer)
+      .point(from, to, never)
+      .then(() => {
+        isDone = true;
+      });
     await eventually(async () => expect((await bouncer.console("SHOW SERVERS"))[0]?.close_needed).toBe(1));
     expect((await client.query("SELECT inet_server_port() AS port")).rows[0].port, "its transaction goes on").toBe(
       from.port,
     );
+    for (let round = 0; round < 10; round += 1) await bouncer.console("SHOW SERVERS");
+    expect(isDone, "it waits for that").toBe(false);
     await client.query("COMMIT");
     await pointed;
     expect((await client.query("SELECT inet_server_port() AS port")).rows[0].port).toBe(to.port);

@@ -17,9 +17,9 @@ export interface SwitchStepResult {
 }
 
 /**
- * Points the application at the target, by all of its switchers at once. The block is made permanent just
- * before: from then on no deadline opens the source, where a late write would be lost. Its undoing points back what was switched,
- * also where only some were; what somebody else has changed meanwhile is left and named by a `switch-conflict`.
+ * Points the application at the target, by all of its switchers at once. The block is made permanent just before: from
+ * then on no deadline opens the source, where a late write would be lost. Its undoing points back what was switched, also
+ * where only some were; what somebody else has changed meanwhile is left and named by a `switch-conflict`.
  */
 export const switchStep: Step<SwitchStepPlan, SwitchStepResult> = {
   name: "switch",
