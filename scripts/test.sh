@@ -15,6 +15,7 @@ results=$(mktemp -d)
 newer=(test/postgres test/backup test/wal test/restore test/move test/stories)
 newer+=(test/prove/check-server test/prove/check-instance test/prove/check-archiving test/prove/verify-base)
 newer+=(test/faults/base-kill test/faults/base-sweep)
+# Kills of pgkit itself, which are the same on every major, are tried on the machine's own alone.
 ran=()
 
 main() {
@@ -29,7 +30,7 @@ main() {
   node scripts/build.ts >&2
   start_keeper
   run host vitest run "$@"
-  [ $# -gt 0 ] || PGKIT_TEST_MAJOR=17 run root scripts/in-root.sh vitest run "${newer[@]}"
+  [ $# -gt 0 ] || PGKIT_TEST_MAJOR=17 run root scripts/in-root.sh vitest run "${newer[@]}" --exclude "**/move-kill*"
   stop_keeper
   node scripts/test-summary.ts "${ran[@]}"
 }
