@@ -57,7 +57,7 @@ describe.each(["SIGKILL", "SIGINT"] as const)("backup base that meets %s", (sign
       expect(await listedIn(repository), said).toHaveLength(listed.length + 1);
     }
     expect(interrupted).toBeGreaterThan(3);
-  }, 120_000);
+  }, 300_000);
 });
 
 describe("a server that is killed while it sends", () => {
@@ -84,7 +84,7 @@ describe("a server that is killed while it sends", () => {
       expect(await keysOf(fileStore({ path: repository }), "files/")).toEqual([]);
       await succeed(["backup", "base", "--with-wal"], { files: filesFor(repository) });
     },
-    60_000,
+    300_000,
   );
 });
 

@@ -91,7 +91,7 @@ describe.each(ways)("restore $name", (way) => {
       const outcomes = await sweep(way, kind, false);
       expect(outcomes.filter(({ status }) => status !== 0).length).toBeGreaterThan(3);
     },
-    120_000,
+    300_000,
   );
 });
 

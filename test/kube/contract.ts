@@ -247,7 +247,7 @@ export function kubeContract(name: string, open: () => Promise<ContractWorld>): 
         expect(now?.status?.conditions?.filter(({ status }) => status === "True").map(({ type }) => type)).toContain(
           "Failed",
         );
-      }, 120_000);
+      }, 300_000);
       const found = await world.kube.get<Pod>(
         { apiVersion: "v1", kind: "Pod", namespace: world.namespace, name: pod },
         signal,

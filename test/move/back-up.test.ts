@@ -16,7 +16,7 @@ let clusters: MoveClusters;
 beforeAll(async () => {
   clusters = await startMoveClusters();
   await makeApplication(clusters.source);
-}, 60_000);
+}, 300_000);
 afterAll(() => clusters[Symbol.asyncDispose]());
 
 /** Another move, with the repository of this one. */

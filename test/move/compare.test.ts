@@ -11,7 +11,7 @@ let programs: Awaited<ReturnType<typeof programsForEverything>>;
 beforeAll(async () => {
   programs = await programsForEverything();
   clusters = await startMoveClusters({ source: { programs }, target: { programs } });
-}, 60_000);
+}, 300_000);
 
 afterAll(async () => {
   await clusters[Symbol.asyncDispose]();

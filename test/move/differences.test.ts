@@ -185,7 +185,7 @@ beforeAll(async () => {
   if (stored === undefined) throw new Error("no proof was stored");
   proof = stored;
   texts = proof.differences.map(differenceText);
-}, 60_000);
+}, 300_000);
 
 afterAll(() => clusters[Symbol.asyncDispose]());
 

@@ -35,7 +35,7 @@ beforeAll(async () => {
   const { compared } = await sampledOnly();
   move.results.set(compareStep.name, compared);
   for (const name of ["reverse-feed", "unblock"]) await runNamed(name);
-}, 60_000);
+}, 300_000);
 
 afterAll(async () => {
   await move.close();

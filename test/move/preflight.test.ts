@@ -11,7 +11,7 @@ let clusters: MoveClusters;
 beforeAll(async () => {
   clusters = await startMoveClusters();
   await makeApplication(clusters.source);
-}, 60_000);
+}, 300_000);
 afterAll(() => clusters[Symbol.asyncDispose]());
 
 test("an application's database without anything special can be moved online, and nothing is changed by asking", async () => {
@@ -186,7 +186,7 @@ describe("provoked all at once", () => {
   beforeAll(async () => {
     for (const each of provoked) await apply(each, each.sql);
     [online, offline] = [await ask("online"), await ask("offline")];
-  }, 60_000);
+  }, 300_000);
 
   test.each(provoked)("$name is told with its remedy", ({ level, message, hint, offlineWorks }) => {
     const risk = { level, message: expect.stringMatching(message), hint: expect.stringMatching(hint) };

@@ -43,7 +43,7 @@ beforeAll(async () => {
   for (const name of ["app", "other"]) await cluster.psql("UPDATE t SET a = -a WHERE a % 9 = 0", name);
   await pitr.write("end");
   await pitr.storeAll();
-}, 120_000);
+}, 300_000);
 afterAll(async () => {
   await pitr?.[Symbol.asyncDispose]();
   await rm(folder, { recursive: true, force: true });

@@ -43,7 +43,7 @@ beforeAll(async () => {
   await pitr.write("after");
   await pitr.storeAll();
   options = { files: { "pgkit.yaml": pitr.pgkit.yaml, "age.key": `${identity}\n` }, env: { TMPDIR: folder } };
-}, 120_000);
+}, 300_000);
 
 afterAll(async () => {
   await pitr?.[Symbol.asyncDispose]();

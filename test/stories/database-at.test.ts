@@ -179,7 +179,7 @@ async function restore(...args: string[]): Promise<RestoredAt & { stderr: string
 }
 
 it("comes back beside the live one, while ten other databases are at work or idle, and are not touched", {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async () => {
   const before = await Promise.all(idle.map(fingerprint));
   const [live, rows] = [await fingerprint("app"), await historyRows()];
@@ -210,7 +210,7 @@ it("comes back beside the live one, while ten other databases are at work or idl
   await cluster.psql(`DROP DATABASE ${restored.as}`);
 });
 
-it("takes the place of the live one, which is kept", { timeout: 120_000 }, async () => {
+it("takes the place of the live one, which is kept", { timeout: 300_000 }, async () => {
   const live = await fingerprint("app");
   const { keptAs = "", as } = await restore("app", "--to-time", at("before the delete"), "--replace", "--yes");
   expect([as, await fingerprint("app")]).toEqual(["app", fingerprints["before the delete/app"]]);
@@ -220,7 +220,7 @@ it("takes the place of the live one, which is kept", { timeout: 120_000 }, async
 });
 
 it("gives single tables back beside the live ones, with indexes, sequences and partitions", {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async () => {
   const live = await fingerprint("app");
   const tables = ["--table", "public.lost", "--table", "notes", "--table", "parts"];
@@ -242,7 +242,7 @@ it("gives single tables back beside the live ones, with indexes, sequences and p
 });
 
 it("is found by the name it had then, and that takes a second recovery where nothing told before", {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async () => {
   // What is called second now was away then, and the other way round.
   const then = await restore("second", "--to-time", at("late"), "--as", "back_then");
@@ -259,7 +259,7 @@ it("is found by the name it had then, and that takes a second recovery where not
   for (const name of ["back_then", "renamed_then"]) await cluster.psql(`DROP DATABASE ${name}`);
 });
 
-it("comes back though it was made after the base backup, or made anew", { timeout: 120_000 }, async () => {
+it("comes back though it was made after the base backup, or made anew", { timeout: 300_000 }, async () => {
   await restore("fresh", "--to-time", at("late"), "--as", "fresh_then");
   expect(await cluster.psql("SELECT a FROM new", "fresh_then")).toBe("42");
   expect(await cluster.psql("SELECT count(*), sum(length(b)) FROM t", "fresh_then")).toBe(
@@ -271,7 +271,7 @@ it("comes back though it was made after the base backup, or made anew", { timeou
   for (const name of ["fresh_then", "reborn_then"]) await cluster.psql(`DROP DATABASE ${name}`);
 });
 
-it("is refused before anything is fetched where it cannot be, and changes nothing", { timeout: 60_000 }, async () => {
+it("is refused before anything is fetched where it cannot be, and changes nothing", { timeout: 300_000 }, async () => {
   const before = await databases();
   const moment = ["--to-time", at("before the delete")];
   for (const [args, status, says] of [
@@ -297,7 +297,7 @@ it("is refused before anything is fetched where it cannot be, and changes nothin
 });
 
 it("refuses to recover over the folder of a tablespace that was made after the backup, which recovery would empty", {
-  timeout: 60_000,
+  timeout: 300_000,
 }, async () => {
   const later = join(folder, "later");
   const runAs = await unprivilegedUser();

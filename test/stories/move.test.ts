@@ -104,4 +104,4 @@ test("of two runners of one move the second is refused, and the first goes on", 
   expect([again.status, again.stderr]).toEqual([2, expect.stringContaining("is switched already")]);
   await writer.more(5);
   await story.expectAll([writer], "target");
-}, 120_000);
+}, 300_000);

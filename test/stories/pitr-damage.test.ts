@@ -29,7 +29,7 @@ beforeAll(async () => {
     rows.push(await pitr.write(name));
     await pitr.storeAll();
   }
-}, 120_000);
+}, 300_000);
 afterAll(async () => await pitr[Symbol.asyncDispose]());
 
 /** The stored object of the nth segment from the end. */

@@ -30,7 +30,7 @@ beforeAll(async () => {
   b = await pitr.write("B");
   await pitr.write("C");
   await pitr.storeAll();
-}, 120_000);
+}, 300_000);
 afterAll(async () => await pitr[Symbol.asyncDispose]());
 
 async function chownTo(path: string): Promise<void> {
@@ -142,7 +142,7 @@ test("without --start a server that is started later recovers by itself, with pg
       );
       expect(rows[0].busy).toBe(false);
       return rows[0].names;
-    }, 60_000);
+    }, 300_000);
     await client.end();
     expect(names).toBe("AB");
   } finally {

@@ -26,7 +26,7 @@ beforeAll(async () => {
   await pitr.write("B");
   await cluster.psql("CHECKPOINT");
   await pitr.storeAll();
-}, 120_000);
+}, 300_000);
 afterAll(async () => await pitr[Symbol.asyncDispose]());
 
 test("a recovery beside the living server does not empty a tablespace that was made after the backup", async () => {

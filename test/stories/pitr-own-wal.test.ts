@@ -25,7 +25,7 @@ test("a backup with its WAL inside needs no archive, and goes on with one that b
   await pitr.storeAll();
   const { names, json } = await restoreAndOpen(pitr, "--to-time", b.after);
   expect([names, json.backup]).toEqual(["AB", backups[0]?.id]);
-}, 120_000);
+}, 300_000);
 
 test("a backup of a standby becomes a server of its own at the target", async () => {
   await using pitr = await startPitr({ settings: { full_page_writes: "on" } });
@@ -37,7 +37,7 @@ test("a backup of a standby becomes a server of its own at the target", async ()
   await pgkit.json(args);
   const { names, leftovers } = await restoreAndOpen({ ...pitr, pgkit }, "--immediate");
   expect([names, leftovers]).toEqual(["A", []]);
-}, 120_000);
+}, 300_000);
 
 // PostgreSQL's own `immediate` compares a record that ends no transaction with the one behind it, and here is none.
 test.each([
@@ -76,7 +76,7 @@ test("a backup of a standby that ends with a segment is restored from an archive
   await pitr.backUp("--standby", standby.url);
   const { names, leftovers } = await restoreAndOpen(pitr, "--immediate");
   expect([names, leftovers]).toEqual(["A", []]);
-}, 120_000);
+}, 300_000);
 
 async function caughtUp({ cluster }: Pitr, standby: Standby): Promise<void> {
   const lsn = await cluster.psql("SELECT pg_current_wal_lsn()");
@@ -104,7 +104,7 @@ test("a later server recovers from it by pgkit wal fetch, though the archive beg
   const server = await startServer({ binDir, dataDir: place.dataDir, runAs, readyWithinMs: 120_000 });
   await server.stop();
   expect(await openedNames(cluster, place.dataDir)).toBe("AB");
-}, 120_000);
+}, 300_000);
 
 /** A segment that ended earlier would end recovery short. */
 async function expectOnlyWholeSegments(dataDir: string): Promise<void> {

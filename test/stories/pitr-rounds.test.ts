@@ -134,7 +134,7 @@ async function archived(): Promise<Method> {
         return pids;
       }, 3_000);
       kill(found);
-    }, 90_000);
+    }, 300_000);
   };
   const killPush = async () => {
     await killWorkers();
@@ -148,7 +148,7 @@ async function archived(): Promise<Method> {
       // After three failures PostgreSQL waits for a minute, or until another segment is there.
       await cluster.psql("SELECT pg_switch_wal()");
       throw new Error(`${wanted} is not archived yet`);
-    }, 90_000);
+    }, 300_000);
   };
   return {
     ...{ cluster, repository, stored },
@@ -298,7 +298,7 @@ async function again(method: Method, args: readonly string[]): Promise<void> {
   await eventually(async () => {
     const { status, said } = await method.start(args).ended;
     expect(status, said).toBe(0);
-  }, 60_000);
+  }, 300_000);
 }
 
 async function timed(work: () => Promise<void>): Promise<number> {

@@ -57,7 +57,7 @@ export async function startPitr(options: ClusterOptions = {}, extra: readonly st
       const storing = eventually(async () => {
         await store();
         if (!done) throw new Error("the backup waits for its WAL");
-      }, 60_000);
+      }, 300_000);
       const { backups } = await backup.finally(() => {
         done = true;
       });

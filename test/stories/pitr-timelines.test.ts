@@ -37,7 +37,7 @@ beforeAll(async () => {
   await cluster.stop();
   await pgkit.json(["restore", "--data-dir", place.dataDir, "--to-time", b.after, "--start"]);
   dAfter = await goOn();
-}, 120_000);
+}, 300_000);
 afterAll(async () => {
   await place[Symbol.asyncDispose]();
   await pitr[Symbol.asyncDispose]();

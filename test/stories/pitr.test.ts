@@ -17,7 +17,7 @@ describe("A before the backup, B, a mark, C: all stored", () => {
     written.C = await pitr.write("C");
     written.D = await pitr.write("D");
     await pitr.storeAll();
-  }, 120_000);
+  }, 300_000);
   afterAll(async () => await pitr[Symbol.asyncDispose]());
 
   test.each([
@@ -31,7 +31,7 @@ describe("A before the backup, B, a mark, C: all stored", () => {
     ["the end of the backup", () => ["--immediate"], "A"],
     ["the latest", () => [], "ABCD"],
     ["the latest, by its name", () => ["--latest"], "ABCD"],
-  ])("%s", { timeout: 60_000 }, async (_, args, wanted) => {
+  ])("%s", { timeout: 300_000 }, async (_, args, wanted) => {
     const { names, leftovers, json } = await restoreAndOpen(pitr, ...args());
     expect(names).toBe(wanted);
     expect(leftovers).toEqual([]);

@@ -202,7 +202,7 @@ describe("a recovery whose fetch fails", () => {
       await server?.stop("immediate");
       expect(found).toBe(rows);
     },
-    120_000,
+    300_000,
   );
 });
 

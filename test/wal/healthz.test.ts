@@ -71,4 +71,4 @@ test("pgkit healthz: alive while neither store nor server answers, ready when WA
   await eventually(async () => expect(await probe(place)).toMatchObject({ status: 0 }), 60_000);
   expect(await streaming.kill("SIGTERM"), streaming.said()).toBe(0);
   expect(await probe(place, "--live")).toMatchObject({ status: 40, said: expect.stringContaining("has ended") });
-}, 120_000);
+}, 300_000);

@@ -155,5 +155,5 @@ describe("archiving by pgkit wal stream with the slot that pitr enable makes", (
     expect(shown.stdout).toMatch(
       /SYSTEM +TIMELINE +FROM +TO.*\n+\d{19} +1 +0\/\d000000 +0\/\d000000 +0000000100000000/,
     );
-  }, 120_000);
+  }, 300_000);
 });

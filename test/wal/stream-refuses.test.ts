@@ -45,7 +45,7 @@ describe("pgkit wal stream refuses", () => {
     expect(second.said()).toMatch(/another run holds the lease wal-stream-shared .*wal stream on .*process \d+/);
     expect(await first.kill("SIGTERM")).toBe(0);
     await cluster.psql("SELECT pg_drop_replication_slot('of_its_own')");
-  }, 120_000);
+  }, 300_000);
 
   test("a slot that something else uses: exit 11", async () => {
     await using place = await newPlace();

@@ -72,7 +72,7 @@ describe("pgkit wal stream", () => {
     expect(second.said()).toMatch(/slot-lost: WAL of shared from [0-9A-F/]+ to [0-9A-F/]+ on timeline 1 is lost/);
     expect(second.said()).toMatch(/the last transaction before it was at \d{4}-/);
     expect(second.said()).toContain("pgkit backup base");
-  }, 120_000);
+  }, 300_000);
 
   test("keeps all through an outage of S3, encrypted, and catches up", async () => {
     const archived = await mkdtemp(join(tmpdir(), "pgkit-reference-"));
@@ -187,7 +187,7 @@ describe("pgkit wal stream", () => {
       expect(start + BigInt(last?.content.length ?? 0)).toBeGreaterThan(end - 64n);
     });
     await second.kill("SIGTERM");
-  }, 120_000);
+  }, 300_000);
 });
 
 function storageOf(s3: Awaited<ReturnType<typeof startS3>>, bucket: string, endpoint: string): string[] {

@@ -117,7 +117,7 @@ describe("pgkit wal stream, and an end of", () => {
     const troubles = streaming.said().match(/trying again/g) ?? [];
     expect(troubles.length, streaming.said()).toBeLessThanOrEqual(5);
     expect(streaming.said()).toMatch(/works again after \d+ s/);
-  }, 120_000);
+  }, 300_000);
 
   test("nothing: an idle server has nothing uploaded, and what is stored is told", async () => {
     await using place = await newPlace();
