@@ -15,7 +15,6 @@ results=$(mktemp -d)
 newer=(test/postgres test/backup test/wal test/restore test/move test/stories)
 newer+=(test/prove/check-server test/prove/check-instance test/prove/check-archiving test/prove/verify-base)
 newer+=(test/faults/base-kill test/faults/base-sweep)
-# Kills of pgkit itself, which are the same on every major, are tried on the machine's own alone.
 ran=()
 
 main() {
@@ -30,6 +29,7 @@ main() {
   node scripts/build.ts >&2
   start_keeper
   run host vitest run "$@"
+  # Kills of pgkit itself, which are the same on every major, are tried on the machine's own alone.
   [ $# -gt 0 ] || PGKIT_TEST_MAJOR=17 run root scripts/in-root.sh vitest run "${newer[@]}" --exclude "**/move-kill*"
   stop_keeper
   node scripts/test-summary.ts "${ran[@]}"
