@@ -53,8 +53,10 @@ export function decode(
 
 /** What fits in memory as one zstd frame, which tells its length at its beginning and cannot be cut unnoticed. */
 export async function compressFrame(content: Uint8Array, { level }: Compression): Promise<Buffer> {
-  // With Node's own small chunks, each of which comes back to this thread, a segment took a third longer.
-  return await compress(content, { params: compressionParams(level), chunkSize: blockBytes });
+  // With Node's own small chunks, each of which comes back to this thread, a segment took a third longer. What it does not
+  // fill of one large chunk costs nothing, and nothing is put together from several.
+  const chunkSize = Math.min(wholeBytes, Math.max(64, content.length + (content.length >> 8) + 1024));
+  return await compress(content, { params: compressionParams(level), chunkSize });
 }
 
 /** Room for a WAL segment of the usual size at once: with Node's own chunks of 16 KiB it took five times as long. */

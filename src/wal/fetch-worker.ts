@@ -24,7 +24,7 @@ export interface FetchWorkerOptions {
 }
 
 const pollMs = 50;
-const [budgetBytes, aheadBytes] = [48 * 1024 * 1024, 1024 * 1024 * 1024];
+const [budgetBytes, aheadBytes] = [32 * 1024 * 1024, 1024 * 1024 * 1024];
 
 /**
  * Keeps the segments behind the one that recovery asked for last ready in the spool, each under its name only when it is

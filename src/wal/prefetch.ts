@@ -41,7 +41,7 @@ export interface Prefetcher {
 }
 
 const [pollMs, beatMs] = [20, 500];
-const budgetBytes = 48 * 1024 * 1024;
+const budgetBytes = 32 * 1024 * 1024;
 
 /**
  * Feeds the `spoolRestoreCommand` of a recovery: keeps the next segments ready in pg_wal, each there only when it is
