@@ -3,8 +3,9 @@ import { dumpRoles } from "../../postgres/roles.ts";
 import { serverFacts } from "../../postgres/server-facts.ts";
 import { dropDatabase } from "../../restore/drop.ts";
 import { dropRoles } from "../drop-roles.ts";
+import { forgetStatement } from "../gate.ts";
 import { feedNames } from "../names.ts";
-import { stageOf, unmark } from "../stage.ts";
+import { onTarget, stageOf, unmark } from "../stage.ts";
 import type { MoveContext, Side, Step } from "../step.ts";
 import { dropPublication, dropSubscription } from "../subscription.ts";
 import { mustBeThere } from "./back-up.ts";
@@ -48,6 +49,7 @@ export const cleanUpStep: Step<CleanUpPlan, CleanedUp> = {
     await dropWayBack(context);
     await dropOld(context);
     await dropRoles(context, roles, { side: "source" });
+    await onTarget(context, forgetStatement(context.move.database));
     await unmark(context, context.planOf(createDatabaseStep)?.comment ?? null);
     return { dropped: `${context.source.instance}/${context.move.database}`, backup };
   },
