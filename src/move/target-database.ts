@@ -73,6 +73,13 @@ export async function targetOf(
   return restoreTarget({ programs, connection, database, signal, applicationName: "pgkit move", settings });
 }
 
+/** The source, for dumps that the target's major loads: its programs, which may be newer than the server. */
+export async function sourceFor({ programs, source, move, signal }: MoveContext): Promise<ToolTarget> {
+  const { connection } = source;
+  const own = { programs: await programs(), connection, database: move.database, signal };
+  return restoreTarget({ ...own, applicationName: "pgkit move" }, move.source.major);
+}
+
 async function dropDraft(context: MoveContext): Promise<void> {
   await drop(context, draftName(context));
 }
