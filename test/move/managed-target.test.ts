@@ -1,4 +1,6 @@
 import { beforeAll, beforeEach, expect, test } from "vitest";
+import { closeDatabase } from "../../src/move/close-database.ts";
+import { isClosed } from "../../src/move/gate.ts";
 import { assess } from "../../src/move/preflight.ts";
 import type { Step } from "../../src/move/step.ts";
 import { stepsOf } from "../../src/move/steps.ts";
@@ -64,6 +66,12 @@ test("the target is closed to the application until the switch, open after it, a
     await move.run(step);
   }
   expect(await loginOnTarget()).toBe("let in");
+  // A rollback that is killed leaves it to the server to open it again.
+  const facts = { ...move.context.move, options: { ...move.context.move.options, maxBlockMs: 3000 } };
+  await closeDatabase({ ...move.context, move: facts }, "target", 20);
+  const closed = () => move.context.session("target", (session) => isClosed(session, "litellm"));
+  expect(await closed()).toBe(true);
+  await eventually(async () => expect(await closed()).toBe(false));
   const acl = (cluster: MoveClusters["source"]) =>
     cluster.psql(
       "SELECT a::text FROM pg_database, unnest(datacl) AS a WHERE datname = 'litellm' AND a::text !~ '^admin=' ORDER BY 1",

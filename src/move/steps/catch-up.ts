@@ -1,8 +1,8 @@
 import { PgkitError } from "../../lib/errors.ts";
-import { dropBackFeed, isBackFeedPrepared, prepareBackFeed, skipCopied } from "../back-feed.ts";
 import { feedHealth, feedWatch } from "../feed-errors.ts";
 import { feedNames } from "../names.ts";
 import { confirmedBy, flushPosition, waitConfirmed } from "../position.ts";
+import { dropReverseFeed, isReverseFeedPrepared, prepareReverseFeed, skipCopied } from "../reverse-feed.ts";
 import { refuseSchemaChanges } from "../schema-changes.ts";
 import type { MoveContext, Step } from "../step.ts";
 import { ensureSubscription, subscriptionState } from "../subscription.ts";
@@ -29,7 +29,7 @@ export const catchUpStep: Step<undefined, CatchUpResult> = {
     if ((await drainStep.check(context, undefined)) === "done") return "done";
     const { forward } = feedNames(context.move);
     const state = await context.session("target", (session) => subscriptionState(session, forward));
-    if (state !== "enabled" || !(await isBackFeedPrepared(context))) return "todo";
+    if (state !== "enabled" || !(await isReverseFeedPrepared(context))) return "todo";
     const lagMs = await lagOf(context, forward, closeMs);
     return lagMs === undefined ? "todo" : "done";
   },
@@ -43,7 +43,7 @@ export const catchUpStep: Step<undefined, CatchUpResult> = {
       copyData: false,
       binary: plan?.binary === true,
     });
-    if (context.move.options.reverseFeed) await prepareBackFeed(context);
+    if (context.move.options.reverseFeed) await prepareReverseFeed(context);
     const lagMs = await waitClose(context, forward);
     if (plan !== undefined) await refuseSchemaChanges(context, "source", plan.schema);
     // So that little is left to skip while writes are blocked.
@@ -58,7 +58,7 @@ export const catchUpStep: Step<undefined, CatchUpResult> = {
       hint: "was it altered by hand? pgkit move resume",
     });
   },
-  undo: (context) => dropBackFeed(context),
+  undo: (context) => dropReverseFeed(context),
 };
 
 async function waitClose(context: MoveContext, name: string): Promise<number> {

@@ -35,7 +35,7 @@ export const cleanUpStep: Step<CleanUpPlan, CleanedUp> = {
     if (await exists(context, "source")) return plan === undefined ? "todo" : "partial";
     if (context.resultOf(finalBackupStep) === undefined) return "todo";
     const isMarked = (await stageOf(context)) !== "foreign";
-    return isMarked || (await hasBackFeed(context)) ? "partial" : "done";
+    return isMarked || (await hasReverseFeed(context)) ? "partial" : "done";
   },
   async prepare(context) {
     const known = context.planOf(cleanUpStep);
@@ -134,7 +134,7 @@ async function exists(context: MoveContext, side: Side): Promise<boolean> {
   return rows.length > 0;
 }
 
-async function hasBackFeed(context: MoveContext): Promise<boolean> {
+async function hasReverseFeed(context: MoveContext): Promise<boolean> {
   const sql = "SELECT FROM pg_replication_slots WHERE slot_name = $1";
   return (await maintaining(context, "target", sql, [feedNames(context.move).back])).length > 0;
 }

@@ -1,6 +1,6 @@
 import { formatLsn } from "../../lib/lsn.ts";
-import { waitFedBack } from "../back-feed.ts";
 import { flushPosition } from "../position.ts";
+import { waitFedBack } from "../reverse-feed.ts";
 import type { Step } from "../step.ts";
 
 export interface ConfirmFeedResult {

@@ -1,8 +1,8 @@
 import { PgkitError } from "../../lib/errors.ts";
 import type { Session } from "../../postgres/session.ts";
-import { dropBackFeed, startBackFeed } from "../back-feed.ts";
 import { feedNames } from "../names.ts";
 import { publishedTables, qualified } from "../published.ts";
+import { dropReverseFeed, startReverseFeed } from "../reverse-feed.ts";
 import { type SchemaFingerprint, schemaFingerprint } from "../schema-changes.ts";
 import type { Step } from "../step.ts";
 import { feedState, subscriptionState } from "../subscription.ts";
@@ -36,7 +36,7 @@ export const reverseFeedStep: Step<ReverseFeedPlan, ReverseFeedResult> = {
     await context.session("target", async (session) => {
       for (const table of identities) await session.query(`ALTER TABLE ONLY ${qualified(table)} REPLICA IDENTITY FULL`);
     });
-    const [schema] = await Promise.all([context.session("target", schemaFingerprint), startBackFeed(context)]);
+    const [schema] = await Promise.all([context.session("target", schemaFingerprint), startReverseFeed(context)]);
     return { schema };
   },
   async verify(context) {
@@ -47,7 +47,7 @@ export const reverseFeedStep: Step<ReverseFeedPlan, ReverseFeedResult> = {
       hint: "was it altered by hand? pgkit move resume",
     });
   },
-  undo: (context, plan) => dropBackFeed(context, (session) => forgetIdentities(session, plan?.identities ?? [])),
+  undo: (context, plan) => dropReverseFeed(context, (session) => forgetIdentities(session, plan?.identities ?? [])),
 };
 
 /** Gives the tables that had none their former replica identity back; those that are gone are left out. */

@@ -1,10 +1,10 @@
 import { PgkitError } from "../../lib/errors.ts";
 import { parseLsn } from "../../lib/lsn.ts";
 import { rfc3339 } from "../../lib/time.ts";
-import { waitFedBack } from "../back-feed.ts";
 import { closeDatabase, connectionLimit, keepClosed, openDatabase } from "../close-database.ts";
 import { isClosed } from "../gate.ts";
 import { feedNames } from "../names.ts";
+import { waitFedBack } from "../reverse-feed.ts";
 import { refuseSchemaChanges } from "../schema-changes.ts";
 import { carrySequences, sequenceStates } from "../sequences.ts";
 import type { MoveContext, Step } from "../step.ts";

@@ -20,7 +20,7 @@ import {
  * Makes all that the way back needs and does not start it: publication and slot on the target, a disabled subscription on
  * the source. What is there already stays.
  */
-export async function prepareBackFeed(context: MoveContext): Promise<void> {
+export async function prepareReverseFeed(context: MoveContext): Promise<void> {
   const { back: name } = feedNames(context.move);
   const binary = await context.session("target", async (session) => {
     const tables = await publishedTables(session);
@@ -33,16 +33,16 @@ export async function prepareBackFeed(context: MoveContext): Promise<void> {
   await ensureSubscription(context, { from: "target", name, copyData: false, binary, enabled: false });
 }
 
-/** Whether `prepareBackFeed` has nothing to do, or there is to be no way back. */
-export async function isBackFeedPrepared(context: MoveContext): Promise<boolean> {
+/** Whether `prepareReverseFeed` has nothing to do, or there is to be no way back. */
+export async function isReverseFeedPrepared(context: MoveContext): Promise<boolean> {
   if (!context.move.options.reverseFeed) return true;
   const { publication, slot, subscription } = await feedState(context, "target", feedNames(context.move).back);
   return publication && slot && subscription !== "missing";
 }
 
 /** From here on the source follows the target. */
-export async function startBackFeed(context: MoveContext): Promise<void> {
-  if (!(await isBackFeedPrepared(context))) await prepareBackFeed(context);
+export async function startReverseFeed(context: MoveContext): Promise<void> {
+  if (!(await isReverseFeedPrepared(context))) await prepareReverseFeed(context);
   const { back: name } = feedNames(context.move);
   if ((await context.session("source", (session) => subscriptionState(session, name))) === "enabled") return;
   await skipCopied(context);
@@ -78,7 +78,10 @@ export async function waitFedBack(context: MoveContext, lsn: Lsn): Promise<void>
 }
 
 /** Removes it from both sides; what is not there is no error. */
-export async function dropBackFeed(context: MoveContext, andThen?: (target: Session) => Promise<void>): Promise<void> {
+export async function dropReverseFeed(
+  context: MoveContext,
+  andThen?: (target: Session) => Promise<void>,
+): Promise<void> {
   const { back: name } = feedNames(context.move);
   await context.session("source", (session) => dropSubscription(session, name));
   await context.session("target", async (session) => {
