@@ -55,7 +55,7 @@ export async function goForward<Context>(saga: Saga<Context>): Promise<void> {
     block.end();
     // Who has lost the journal has no say any more: the other runner lifts the block, or goes on in it.
     // What fails in that is told as the failure of its step.
-    if (isBlocked(saga) && !isPgkitError(error, "locked")) await undoBlock(saga);
+    if (isBlocked(saga) && !isPgkitError(error, "locked")) await undoBlock(saga, block.plans);
     throw error;
   } finally {
     block.end();
@@ -94,15 +94,19 @@ export function isBlocked<Context>({ steps, journal, opens }: Pick<Saga<Context>
 /**
  * Undoes the steps of a block that is not to go on, so that the application works where it was. What fails on the way, such
  * as a target that is down, stays for a later rollback and keeps nobody from the source; unless the target may be open.
- * Gives what failed.
+ * What this run had only planned is not undone. Gives what failed.
  */
-async function undoBlock<Context>(saga: Saga<Context>): Promise<unknown[]> {
+async function undoBlock<Context>(saga: Saga<Context>, onlyPlanned: Block["plans"] = new Map()): Promise<unknown[]> {
   saga.report({ type: "note", message: "lifting the block: the application goes on where it was" });
   const begins = saga.steps.findIndex(({ blocks }) => blocks === true);
   const ends = saga.steps.findIndex(({ name }) => name === saga.opens);
   const failures: unknown[] = [];
   for (const step of saga.steps.slice(begins, ends + 1).toReversed()) {
     if (!saga.journal.steps.has(step.name)) continue;
+    if (onlyPlanned.has(step.name)) {
+      saga.journal.later({ type: "undone", step: step.name });
+      continue;
+    }
     try {
       await back(saga, step, new AbortController().signal);
     } catch (error) {
@@ -152,6 +156,7 @@ async function forward<Context>(saga: Saga<Context>, step: SagaStep<Context>, bl
     report({ type: "start", task });
     try {
       const plan = entry === undefined ? await planned(saga, step, context, block) : entry.plan;
+      block.plans.delete(step.name);
       const result = await step.run(context, plan);
       block.signal.throwIfAborted();
       await step.verify(context, result);
@@ -233,7 +238,7 @@ async function back<Context>(saga: Saga<Context>, step: SagaStep<Context>, signa
 interface Block {
   /** Aborted by the run's own signal, and when the block lasts too long. */
   readonly signal: AbortSignal;
-  /** What was planned before it began, by the step's name. */
+  /** What was planned before it began, by the step's name, until the step begins. */
   readonly plans: Map<string, unknown>;
   begin(): void;
   /** The application works again: how long it was blocked goes into the journal. */

@@ -246,6 +246,20 @@ describe("a saga", () => {
     expect([...records.steps.keys()]).toContain("stuck");
   });
 
+  test("lifts a block without undoing what it had only planned", async () => {
+    const [world, records] = [newWorld(), { steps: new Map() }];
+    const effects: string[] = [];
+    const failing: Effect = async (name, change) => {
+      effects.push(name);
+      if (name === "drain") throw new PgkitError("postgres-unreachable", "no answer");
+      change();
+    };
+    const saga = sagaOn(world, records, failing);
+    await expect(goForward(saga)).rejects.toThrow("no answer");
+    expect(effects.filter((name) => name.startsWith("undo"))).toEqual(["undo drain", "undo block"]);
+    expect([[...records.steps.keys()], canWrite(world)]).toEqual([["copy"], true]);
+  });
+
   test("that has lost its journal changes nothing more", async () => {
     const [world, records] = [newWorld(), { steps: new Map() }];
     const losing: Effect = async (name, change) => {
