@@ -53,7 +53,7 @@ async function stateOfFull(
 }
 
 /** The system identifier in the first 8 bytes of pg_control. */
-async function systemIdOf(dataDir: string): Promise<string> {
+export async function systemIdOf(dataDir: string): Promise<string> {
   const bytes = await unlessAbsent(readFile(join(dataDir, controlPath)));
   if (bytes !== undefined && bytes.length >= 8) return bytes.readBigUInt64LE().toString();
   throw new PgkitError(
@@ -66,7 +66,7 @@ async function systemIdOf(dataDir: string): Promise<string> {
 }
 
 /** As PostgreSQL itself decides: by the process in postmaster.pid, and whether others use its shared memory still. */
-async function refuseRunning(dataDir: string): Promise<void> {
+export async function refuseRunning(dataDir: string): Promise<void> {
   const text = await unlessAbsent(readFile(join(dataDir, "postmaster.pid"), "utf8"));
   if (text === undefined) return;
   const lines = text.split("\n");
