@@ -40,8 +40,9 @@ async function stateOfFull(
     return "resumed";
   if (!delta) {
     const what = marker === undefined ? "is not empty" : `holds a restore of ${marker.backup} that was cut`;
+    const first = marker === undefined ? "name an empty one" : `--backup ${marker.backup} goes on with that one`;
     throw new PgkitError("refused-overwrite", `the data directory ${dataDir} ${what}`, {
-      hint: "name an empty one; --delta goes over a directory of the same system and keeps what is right in it",
+      hint: `${first}; --delta goes over a directory of the same system and keeps what is right in it`,
     });
   }
   const systemId = marker?.systemId ?? (await systemIdOf(dataDir));

@@ -64,7 +64,8 @@ export async function restoreInstance(request: InstanceRestore): Promise<Restore
   }
   const places = plan.backup.base.tablespaces.map(({ oid, location }) => tablespaces.get(oid) ?? location);
   const outside = places.filter((place) => place.startsWith("/"));
-  if (!delta) await assertSpace([dataDir, ...outside], plan.restoredBytes);
+  // A chain is put together beside what is there.
+  if (!delta || plan.chain.length > 1) await assertSpace([dataDir, ...outside], plan.restoredBytes);
   const files = await restoreClusterFiles({
     ...{ repository, chain: plan.chain, dataDir, tablespaces, delta, runAs, jobs: request.jobs, programs },
     ...{ clock, report, signal },

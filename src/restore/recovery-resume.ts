@@ -1,6 +1,8 @@
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { parseBackupManifest } from "../lib/backup-manifest.ts";
 import { isPgkitError, PgkitError } from "../lib/errors.ts";
+import { parseLsn } from "../lib/lsn.ts";
 import type { Report } from "../lib/report.ts";
 import type { Clock } from "../lib/time.ts";
 import { unlessAbsent } from "../store/file/errors.ts";
@@ -12,7 +14,7 @@ import type { RecoveryPlan } from "./recovery-plan.ts";
 import { targetIn, withRecoveryBlock } from "./recovery-settings.ts";
 
 export interface Resumption {
-  plan: Pick<RecoveryPlan, "systemId">;
+  plan: Pick<RecoveryPlan, "systemId" | "target" | "backup">;
   dataDir: string;
   start: boolean;
   /** The recovery settings that a restore would write there now. */
@@ -52,6 +54,9 @@ async function isUnderWay(request: Resumption): Promise<boolean> {
   if (targetIn(withRecoveryBlock("", await settings())) !== there) {
     throw refused(`${dataDir} holds a restore to another target`, "with that target, and --start, it is gone on with");
   }
+  if (plan.target.type === "immediate" && !(await isOf(plan.backup, dataDir))) {
+    throw refused(`${dataDir} holds a restore of another backup`, "with that one as --backup it is gone on with");
+  }
   if (!start) {
     const hint = "start a server on it, or run this again with --start";
     throw refused(`${dataDir} holds this restore already, to be recovered`, hint);
@@ -59,6 +64,15 @@ async function isUnderWay(request: Resumption): Promise<boolean> {
   await untilNoneRuns(request);
   report({ type: "note", message: `the files are in place in ${dataDir}: going on with the recovery` });
   return true;
+}
+
+/** A target that is the end of a backup is another one for each. */
+async function isOf({ base, id }: RecoveryPlan["backup"], dataDir: string): Promise<boolean> {
+  const { walRanges } = parseBackupManifest(
+    await readFile(join(dataDir, "backup_manifest")),
+    `backup_manifest of ${id}`,
+  );
+  return walRanges.at(-1)?.endLsn === parseLsn(base.stopLsn);
 }
 
 async function untilNoneRuns({ dataDir, clock, signal }: Resumption): Promise<void> {

@@ -29,7 +29,10 @@ export async function lookAtServer(streamer: Streamer, stream: Stream, session: 
     });
   }
   if (slot?.restartLsn === undefined || slot.walStatus === "lost") {
-    const what = slot === undefined ? "was dropped" : "has lost WAL that it was to keep (max_slot_wal_keep_size)";
+    const what =
+      slot === undefined
+        ? "was dropped"
+        : "has lost WAL that it was to keep (max_slot_wal_keep_size, idle_replication_slot_timeout)";
     // It is made anew by the next connection.
     throw new PgkitError("postgres-failed", `the replication slot ${request.slot} ${what}`, {
       hint: "give the server more room for WAL, or the repository a faster way",

@@ -3,17 +3,19 @@ import { once } from "node:events";
 import { readdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import type { BaseJson } from "../backup/base-support.ts";
 import { eventually } from "../support/eventually.ts";
 import { newPlace, openedNames, type Pitr, type Restored, startPitr, type Written } from "./pitr-support.ts";
 
 /** A, the backup, B, C, and a segment for each of some more rows. */
 let pitr: Pitr;
+let backup: BaseJson;
 let b: Written;
 
 beforeAll(async () => {
   pitr = await startPitr();
   await pitr.write("A");
-  await pitr.backUp();
+  backup = await pitr.backUp();
   b = await pitr.write("B");
   await pitr.write("C");
   await pitr.storeAll();
@@ -59,4 +61,15 @@ test("what was restored without --start is recovered with it; to another target 
   const ended = await pitr.pgkit.run(restore(place.dataDir, "--to-time", b.after, "--start"));
   expect([ended.status, ended.stderr]).toEqual([21, expect.stringContaining("--delta")]);
   expect(await openedNames(pitr.cluster, place.dataDir)).toBe("AB");
+});
+
+test("the end of a backup is that of the backup that is there, also when a newer one has come", async () => {
+  await using place = await newPlace();
+  await pitr.pgkit.json(restore(place.dataDir, "--immediate"));
+  await pitr.backUp();
+  const newer = await pitr.pgkit.run(restore(place.dataDir, "--immediate", "--start"));
+  expect([newer.status, newer.stderr]).toEqual([21, expect.stringMatching(/of another backup.*--backup/s)]);
+  const args = restore(place.dataDir, "--immediate", "--start", "--backup", backup.id);
+  expect(await pitr.pgkit.json(args)).toMatchObject({ backup: backup.id, recovery: "done", files: { files: 0 } });
+  expect(await openedNames(pitr.cluster, place.dataDir)).toBe("A");
 });
