@@ -20,7 +20,6 @@ export interface StreamRequest extends Thresholds {
   /** Of this instance alone; made where missing. */
   streamFolder: string;
   flushEveryMs: number;
-  parallel: number;
   onFull: "alert" | "gap";
   lease: Pick<LeaseOptions, "holder" | "ttlMs" | "withoutConditions">;
   programsFor: (major: number) => Promise<Programs>;

@@ -1,6 +1,5 @@
 import { open, rm } from "node:fs/promises";
 import { join } from "node:path";
-import pLimit from "p-limit";
 import { type Lsn, parseSegmentName, walFileKind } from "../lib/lsn.ts";
 import type { Clock } from "../lib/time.ts";
 import type { Repository } from "../repo/repository.ts";
@@ -20,8 +19,6 @@ export interface Destination {
   /** Waiting files that it has. */
   readonly stored: Set<string>;
   readonly tail: Tail;
-  /** Beside that of the tail; memory that is used again and again instead of left to the garbage collector. */
-  spare: Buffer | undefined;
   flushed: { name: string; length: number; partial: StoredPartial } | undefined;
   holdsLease: boolean;
 }
@@ -31,7 +28,6 @@ export interface StoreOptions {
   losses: Losses;
   /** All of them, to know when a local file is needed no more. */
   destinations: readonly Destination[];
-  parallel: number;
   /** Also what there is of the segment under way. */
   withPartial: boolean;
   clock: Clock;
@@ -49,60 +45,30 @@ export async function storeReceived(destination: Destination, options: StoreOpti
   if (withPartial && underWay !== undefined) await storePartial(destination, underWay, options);
 }
 
+/** One at a time, which keeps up with most servers: a second one would take 25 MB. */
 async function storeWaiting(destination: Destination, options: StoreOptions): Promise<void> {
-  const { folder, parallel, signal } = options;
-  const names = (await waitingFiles(folder)).filter((name) => !destination.stored.has(name));
-  const failed = new AbortController();
-  const buffers = names.length === 0 ? [] : buffersFor(destination, names.length, parallel);
-  const limit = pLimit(Math.max(1, buffers.length));
-  const both = AbortSignal.any([signal, failed.signal]);
-  const tasks = names.map((name) =>
-    limit(async () => {
-      const buffer = buffers.pop() ?? Buffer.alloc(folder.segmentBytes);
-      await storeFile(destination, name, buffer, { ...options, signal: both });
-      buffers.push(buffer);
-    }),
-  );
-  try {
-    for (const [index, name] of names.entries()) {
-      await tasks[index];
-      const segment = parseSegmentName(name, folder.segmentBytes);
-      if (segment !== undefined) {
-        destination.position = { timeline: segment.timeline, lsn: segment.startLsn + BigInt(folder.segmentBytes) };
-      }
-      destination.stored.add(name);
-      await removeStored(name, options);
+  const { folder, signal } = options;
+  for (const name of await waitingFiles(folder)) {
+    if (destination.stored.has(name)) continue;
+    signal.throwIfAborted();
+    await storeFile(destination, name, options);
+    const segment = parseSegmentName(name, folder.segmentBytes);
+    if (segment !== undefined) {
+      destination.position = { timeline: segment.timeline, lsn: segment.startLsn + BigInt(folder.segmentBytes) };
     }
-  } catch (error) {
-    failed.abort(error);
-    throw error;
-  } finally {
-    await Promise.allSettled(tasks);
+    destination.stored.add(name);
+    await removeStored(name, options);
   }
 }
 
-/** One at a time keeps up with most servers; a second one, which takes 25 MB, helps where much waits. What the tail had is read again when it is needed. */
-function buffersFor(destination: Destination, files: number, parallel: number): Buffer[] {
-  const { tail } = destination;
-  tail.name = "";
-  if (files < 8 || parallel === 1 || tail.bytes.length > mostBufferBytes) {
-    destination.spare = undefined;
-    return [tail.bytes];
-  }
-  destination.spare ??= Buffer.alloc(tail.bytes.length);
-  return [tail.bytes, destination.spare];
-}
-
-const mostBufferBytes = 16 * 1024 * 1024;
-
+/** Read into the tail's memory: what that had is read again when it is needed. */
 async function storeFile(
-  { repository, lineage, flushed }: Destination,
+  { repository, lineage, flushed, tail }: Destination,
   name: string,
-  buffer: Buffer,
   { folder, clock, signal }: StoreOptions,
 ): Promise<void> {
-  signal.throwIfAborted();
-  const content = await readInto(buffer, join(folder.waiting, name));
+  tail.name = "";
+  const content = await readInto(tail.bytes, join(folder.waiting, name));
   if (walFileKind(name) === "partial") {
     await putPartial(repository, lineage, name.slice(0, 24), content, { signal });
     return;

@@ -77,7 +77,7 @@ async function pumpWhileHeld(
   allReceived: AbortSignal,
   signal: AbortSignal,
 ): Promise<boolean> {
-  const { clock, flushEveryMs, parallel } = streamer.request;
+  const { clock, flushEveryMs } = streamer.request;
   const { folder, losses, destinations } = stream;
   destination.holdsLease = true;
   let flushedMs = Number.NEGATIVE_INFINITY;
@@ -86,7 +86,7 @@ async function pumpWhileHeld(
     const startedMs = clock.monotonicMs();
     const withPartial = last || startedMs - flushedMs >= flushEveryMs;
     try {
-      await storeReceived(destination, { folder, losses, destinations, parallel, withPartial, clock, signal });
+      await storeReceived(destination, { folder, losses, destinations, withPartial, clock, signal });
       sayFine(streamer, destination.repository.where);
       streamer.waitingSegments = (await waitingFiles(folder)).length;
       if (withPartial) flushedMs = startedMs;

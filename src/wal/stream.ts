@@ -140,7 +140,7 @@ async function streamFor(
   const folder = await openStreamFolder(request.streamFolder, systemId, segmentBytes);
   const destinations = repositories.map((repository) => ({
     ...{ repository, lineage, position: undefined, stored: new Set<string>() },
-    ...{ tail: newTail(segmentBytes), spare: undefined, flushed: undefined, holdsLease: false },
+    ...{ tail: newTail(segmentBytes), flushed: undefined, holdsLease: false },
   }));
   return { lineage, folder, destinations, losses: await readLosses(join(request.streamFolder, systemId)) };
 }

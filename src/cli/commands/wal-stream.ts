@@ -38,7 +38,7 @@ async function requestOf(
   const { programsFor } = await import("../../postgres/programs.ts");
   const { config, clock, report, env } = context;
   const { archive, name } = instance;
-  const { slot, parallel, onFull, warnBytes, alertBytes, warnAfterMs, alertAfterMs } = archive;
+  const { slot, onFull, warnBytes, alertBytes, warnAfterMs, alertAfterMs } = archive;
   const lease = leaseOptions(context, "wal stream");
   const streamFolder = streamFolderOf(instance, env);
   return {
@@ -47,7 +47,7 @@ async function requestOf(
       where: repository.url,
       open: () => openWhereItWas(context, repository, streamFolder),
     })),
-    ...{ slot, parallel, onFull, warnBytes, alertBytes, warnAfterMs, alertAfterMs },
+    ...{ slot, onFull, warnBytes, alertBytes, warnAfterMs, alertAfterMs },
     flushEveryMs: args.flags.flushEvery ?? archive.flushEveryMs,
     lease: {
       holder: lease.holder,
