@@ -75,6 +75,7 @@ function secretSwitch(reader: Reader): Required<SwitchConfig>["secret"] {
     name: reader.needed(rows.secretName) ?? "",
     keys: endpointKeys(reader, "secret"),
     kubeseal: reader.settings.get(rows.secretKubeseal, reader.application),
+    rolloutMs: reader.settings.get(rows.secretRolloutTimeout, reader.application),
   };
 }
 

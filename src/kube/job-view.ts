@@ -16,8 +16,8 @@ export interface JobState {
 
 export interface JobView {
   state(): JobState;
-  /** Waits until `decide` gives an answer: it is asked now, at each change, and after `wakeMs` at the latest. */
-  until<R>(decide: (state: JobState) => R | undefined, wakeMs?: number): Promise<R>;
+  /** Waits until `decide` gives an answer: it is asked now, at each change, and once it is late, which is after `lateMs`. */
+  until<R>(decide: (state: JobState, isLate: boolean) => R | undefined, lateMs?: number): Promise<R>;
   /** Asks for the Pods as they are at this moment, later than whatever was watched before. */
   refresh(): Promise<void>;
 }
@@ -36,7 +36,7 @@ export function viewJob(kube: Kube, job: Job, clock: Clock, signal: AbortSignal)
   }
   return {
     state: () => stateOf(seen),
-    until: (decide, wakeMs) => until(seen, decide, { wakeMs, clock, signal }),
+    until: (decide, lateMs) => until(seen, decide, { lateMs, clock, signal }),
     async refresh() {
       const { objects } = await kube.list<Pod>(podKind, podsOf(job), signal);
       for (const pod of objects) see(seen, job, pod, false);
@@ -83,14 +83,18 @@ function see(seen: Seen, job: Job, pod: Pod, isGone: boolean): void {
 
 async function until<R>(
   seen: Seen,
-  decide: (state: JobState) => R | undefined,
-  { wakeMs, clock, signal }: { wakeMs: number | undefined; clock: Clock; signal: AbortSignal },
+  decide: (state: JobState, isLate: boolean) => R | undefined,
+  { lateMs, clock, signal }: { lateMs: number | undefined; clock: Clock; signal: AbortSignal },
 ): Promise<R> {
   const over = new AbortController();
   const waking = AbortSignal.any([signal, over.signal]);
-  if (wakeMs !== undefined) {
-    clock.delay(wakeMs, waking).then(
-      () => wake(seen),
+  let isLate = false;
+  if (lateMs !== undefined) {
+    clock.delay(lateMs, waking).then(
+      () => {
+        isLate = true;
+        wake(seen);
+      },
       () => undefined,
     );
   }
@@ -99,7 +103,7 @@ async function until<R>(
       signal.throwIfAborted();
       if (seen.failure !== undefined) throw seen.failure.error;
       const changed = seen.change.promise;
-      const answer = decide(stateOf(seen));
+      const answer = decide(stateOf(seen), isLate);
       if (answer !== undefined) return answer;
       await changed;
     }

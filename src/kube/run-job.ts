@@ -24,7 +24,12 @@ const usualStartMs = 300_000;
  * end. A Pod that is replaced is followed by its successor. When the signal comes, the Job is ended first. Fails with
  * `kube-failed` where no Pod begins in time, which ends the Job too, and where somebody deletes it.
  */
-export async function runJob(kube: Kube, manifest: Manifest, options: JobOptions, signal: AbortSignal): Promise<JobRun> {
+export async function runJob(
+  kube: Kube,
+  manifest: Manifest,
+  options: JobOptions,
+  signal: AbortSignal,
+): Promise<JobRun> {
   const watching = new AbortController();
   let job: Job | undefined;
   try {
@@ -95,14 +100,13 @@ async function follow(run: Run): Promise<JobRun> {
 
 /** The next Pod whose log is to be read, or what became of the Job. */
 async function nextOf({ view, options }: Run, read: ReadonlySet<string>): Promise<Next> {
-  const { clock, report, startWithinMs = usualStartMs } = options;
-  const deadlineMs = clock.monotonicMs() + startWithinMs;
+  const { report, startWithinMs = usualStartMs } = options;
   let said = "";
-  const decide = (state: JobState): Next | undefined => {
+  const decide = (state: JobState, isLate: boolean): Next | undefined => {
     const found = whatIsNext(state, read);
     if (found !== undefined) return found;
     const { text, isTrouble } = whyNotBegun(state);
-    if (clock.monotonicMs() >= deadlineMs) return { type: "stuck", because: text };
+    if (isLate) return { type: "stuck", because: text };
     if (isTrouble && text !== said) report({ type: "warning", message: text });
     if (isTrouble) said = text;
     return undefined;
@@ -141,7 +145,9 @@ async function readLog({ kube, view, options, signal }: Run, { metadata, spec }:
     }
   } catch (error) {
     if (signal.aborted || !isPgkitError(error) || error.code === "kube-denied") throw error;
-    const goesOn = view.state().pods.some((each) => each.pod.metadata.name === pod && !each.isGone && !isOver(each.pod));
+    const goesOn = view
+      .state()
+      .pods.some((each) => each.pod.metadata.name === pod && !each.isGone && !isOver(each.pod));
     if (goesOn) {
       const message = `the log of Pod ${pod} cannot be read to its end: ${error.message}`;
       options.report({ type: "warning", message, hint: error.hint });

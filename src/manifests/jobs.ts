@@ -37,8 +37,6 @@ function cronJob(
 ): Manifest {
   const name = workloadName(kind, instance.name);
   const labels = workloadLabels(kind, instance);
-  const args = [...argsOf[kind], "--instance", instance.name];
-  const actor = `cronjob/${name}`;
   return {
     apiVersion: "batch/v1",
     kind: "CronJob",
@@ -48,22 +46,29 @@ function cronJob(
       // Later than that the run is overdue, and the next one is near.
       startingDeadlineSeconds: Math.max(60, Math.round(instance.graceMs / 1000)),
       ...{ successfulJobsHistoryLimit: 1, failedJobsHistoryLimit: 3 },
-      jobTemplate: {
-        metadata: { labels },
-        spec: {
-          // What a check finds is there a moment later too.
-          backoffLimit: kind === "check" ? 0 : 2,
-          activeDeadlineSeconds: deadlineSeconds(request, kind),
-          podFailurePolicy: {
-            rules: [
-              // A node that is drained: no attempt is spent.
-              { action: "Ignore", onPodConditions: [{ type: "DisruptionTarget", status: "True" }] },
-              { action: "FailJob", onExitCodes: { containerName: "pgkit", operator: "In", values: hopeless } },
-            ],
-          },
-          template: podTemplate(request, { kind, instance, args, actor, restartPolicy: "Never", graceSeconds: 60 }),
-        },
+      jobTemplate: jobTemplate(request, kind, instance),
+    },
+  };
+}
+
+/** What each run of a CronJob is made of; also where an instance has no schedule for it. */
+export function jobTemplate(request: ManifestsRequest, kind: ScheduledKind, instance: ManifestInstance) {
+  const args = [...argsOf[kind], "--instance", instance.name];
+  const actor = `cronjob/${workloadName(kind, instance.name)}`;
+  return {
+    metadata: { labels: workloadLabels(kind, instance) },
+    spec: {
+      // What a check finds is there a moment later too.
+      backoffLimit: kind === "check" ? 0 : 2,
+      activeDeadlineSeconds: deadlineSeconds(request, kind),
+      podFailurePolicy: {
+        rules: [
+          // A node that is drained: no attempt is spent.
+          { action: "Ignore", onPodConditions: [{ type: "DisruptionTarget", status: "True" }] },
+          { action: "FailJob", onExitCodes: { containerName: "pgkit", operator: "In", values: hopeless } },
+        ],
       },
+      template: podTemplate(request, { kind, instance, args, actor, restartPolicy: "Never", graceSeconds: 60 }),
     },
   };
 }

@@ -3,11 +3,11 @@ import { type Obj, type Tree, tree } from "./objects.ts";
 import { makePod, owned, removePod, runProgram, setContainers, setPodRunning, setStatus, type World } from "./pods.ts";
 
 /** One Pod after the other until one succeeds, as far as backoffLimit, podFailurePolicy and activeDeadlineSeconds let it. */
-export function reconcileJob(world: World, object: Obj): void {
+export function reconcileJob(world: World, object: Obj): unknown {
   const spec = tree(object["spec"]);
   const conditions = (tree(object["status"])["conditions"] ?? []) as Tree[];
-  if (object.metadata["deletionTimestamp"] !== undefined || spec["suspend"] === true) return;
-  if (conditions.some(({ type }) => type === "Complete" || type === "Failed")) return;
+  if (object.metadata["deletionTimestamp"] !== undefined || spec["suspend"] === true) return undefined;
+  if (conditions.some(({ type }) => type === "Complete" || type === "Failed")) return undefined;
   const pods = owned(world, object);
   const phase = (pod: Obj) => tree(pod["status"])["phase"];
   const failedPods = pods.filter((pod) => phase(pod) === "Failed" && !isIgnored(spec, pod));
@@ -20,7 +20,7 @@ export function reconcileJob(world: World, object: Obj): void {
   if (isOverdue(world, object, spec)) {
     fail("DeadlineExceeded", "Job was active longer than specified deadline");
     for (const pod of pods) if (phase(pod) === "Running" || phase(pod) === "Pending") removePod(world, pod);
-    return;
+    return undefined;
   }
   const hopeless = failedPods.find((pod) => failsJob(spec, pod));
   if (hopeless !== undefined) {
@@ -34,10 +34,10 @@ export function reconcileJob(world: World, object: Obj): void {
   if (pods.some((pod) => phase(pod) === "Pending" || phase(pod) === "Running")) {
     return setStatus(world, object, { active: 1, failed });
   }
-  start(world, object, tree(spec["template"]));
+  return start(world, object, tree(spec["template"]));
 }
 
-function start(world: World, job: Obj, template: Tree): void {
+function start(world: World, job: Obj, template: Tree): unknown {
   const { name } = job.metadata;
   const labels = {
     ...(tree(tree(template["metadata"])["labels"]) as Record<string, string>),
@@ -51,7 +51,7 @@ function start(world: World, job: Obj, template: Tree): void {
     return setContainers(world, pod, { phase: "Pending" }, { ready: false, state: { waiting } });
   }
   setPodRunning(world, pod, true);
-  runProgram(world, job, pod);
+  return runProgram(world, job, pod);
 }
 
 function isOverdue({ since, soon }: World, { metadata }: Obj, spec: Tree): boolean {

@@ -28,15 +28,18 @@ export async function startKubelet(api: KubeApi, options: KubeletOptions = {}): 
   // Whoever a Pod runs as comes to its own folders.
   for (const each of [api.folder, folder]) await chmod(each, 0o711);
   const pgkit = await buildProgram(folder);
-  const node = { api, folder, pgkit, options };
+  const node = { api, folder, pgkit, options, volumes: 0 };
   const behaviour: Pick<Behaviour, "program" | "service"> = {
-    program: async ({ pod, log, signal }) => await ended(await startContainer(node, pod, log), pod, signal),
+    program: async ({ pod, log, signal }) => {
+      return await ended(startContainer(node, pod, await surroundings(node, pod), log), pod, signal);
+    },
     service: async ({ pod, log, signal, ready }) => {
-      const child = await startContainer(node, pod, log);
+      const around = await surroundings(node, pod);
+      const child = startContainer(node, pod, around, log);
       const over = new AbortController();
       await Promise.all([
         ended(child, pod, signal).finally(() => over.abort()),
-        probe(node, pod, AbortSignal.any([signal, over.signal])).then((isReady) => isReady && ready()),
+        probe(pod, around, AbortSignal.any([signal, over.signal])).then((isReady) => isReady && ready()),
       ]);
       return child.exitCode ?? 137;
     },
@@ -62,18 +65,20 @@ interface Node {
   folder: string;
   pgkit: string;
   options: KubeletOptions;
+  /** So many were made so far. */
+  volumes: number;
 }
 
-type Child = ReturnType<typeof spawn>;
+/** As whom and with which variables a container's programs run. */
+interface Surroundings {
+  env: Record<string, string>;
+  user: User;
+}
 
-async function startContainer(node: Node, pod: Obj, log: (line: string) => void): Promise<Child> {
+async function surroundings(node: Node, pod: Obj): Promise<Surroundings> {
   const container = mainOf(pod);
   const user = userOf(pod, container);
   const mounts = await mountsOf(node, pod, container, user);
-  const [program = "", ...args] = [
-    ...((container["command"] ?? [node.pgkit]) as string[]),
-    ...((container["args"] ?? []) as string[]),
-  ];
   const env = {
     PATH: `${join(node.folder, "bin")}:${process.env["PATH"]}`,
     LC_ALL: "C.UTF-8",
@@ -81,6 +86,17 @@ async function startContainer(node: Node, pod: Obj, log: (line: string) => void)
     ...node.options.env?.(mounts),
     ...variablesOf(node, pod, container),
   };
+  return { env, user };
+}
+
+type Child = ReturnType<typeof spawn>;
+
+function startContainer({ pgkit }: Node, pod: Obj, { env, user }: Surroundings, log: (line: string) => void): Child {
+  const container = mainOf(pod);
+  const [program = "", ...args] = [
+    ...((container["command"] ?? [pgkit]) as string[]),
+    ...((container["args"] ?? []) as string[]),
+  ];
   // A group of its own, so that what it starts ends with it.
   const child = spawn(program, args, { cwd: "/", env, detached: true, stdio: ["ignore", "pipe", "pipe"], ...user });
   for (const stream of [child.stdout, child.stderr]) createInterface({ input: stream }).on("line", log);
@@ -106,7 +122,8 @@ async function end(child: Child, pod: Obj, how: unknown, over: AbortSignal): Pro
   const isServer = basename(((mainOf(pod)["command"] ?? []) as string[])[0] ?? "") === "postgres";
   const kill = isServer ? "SIGQUIT" : "SIGKILL";
   if (how !== "TERM") return signalGroup(child, kill);
-  signalGroup(child, isServer ? "SIGINT" : "SIGTERM");
+  // The first process alone is asked, as by a node; what it started ends with it.
+  child.kill(isServer ? "SIGINT" : "SIGTERM");
   const seconds = Number(tree(pod["spec"])["terminationGracePeriodSeconds"] ?? 30);
   await delay(seconds * 1000, undefined, { signal: over, ref: false }).catch(() => undefined);
   if (!over.aborted) signalGroup(child, kill);
@@ -122,14 +139,12 @@ function signalGroup(child: Child, name: NodeJS.Signals): void {
 }
 
 /** True once the readiness probe succeeds, or at once where there is none; false when it is over before. */
-async function probe(node: Node, pod: Obj, over: AbortSignal): Promise<boolean> {
-  const container = mainOf(pod);
-  const command = tree(tree(container["readinessProbe"])["exec"])["command"] as string[] | undefined;
+async function probe(pod: Obj, { env, user }: Surroundings, over: AbortSignal): Promise<boolean> {
+  const command = tree(tree(mainOf(pod)["readinessProbe"])["exec"])["command"] as string[] | undefined;
   if (command === undefined) return true;
   const [program = "", ...args] = command;
-  const env = { PATH: `${join(node.folder, "bin")}:${process.env["PATH"]}`, ...variablesOf(node, pod, container) };
   while (!over.aborted) {
-    const [status] = await once(spawn(program, args, { env, stdio: "ignore" }), "close");
+    const [status] = await once(spawn(program, args, { cwd: "/", env, stdio: "ignore", ...user }), "close");
     if (status === 0) return !over.aborted;
     await delay(100, undefined, { signal: over }).catch(() => undefined);
   }
@@ -155,14 +170,16 @@ function variablesOf(node: Node, pod: Obj, container: Tree): Record<string, stri
   for (const { name, value, valueFrom } of (container["env"] ?? []) as Tree[]) {
     const from = tree(valueFrom);
     const [kind = "", source] = Object.entries(from)[0] ?? [];
-    const found = kind === "" ? value : contentOf(node, kindsOfRef[kind] ?? kind, namespace, tree(source))[keyIn(source)];
+    const found =
+      kind === "" ? value : contentOf(node, kindsOfRef[kind] ?? kind, namespace, tree(source))[keyIn(source)];
     if (found === undefined && tree(source)["optional"] === true) continue;
     if (kind !== "" && found === undefined) throw new Error(`CreateContainerConfigError: ${JSON.stringify(from)}`);
     variables[String(name)] = String(found ?? "");
   }
   for (const { secretRef, configMapRef } of (container["envFrom"] ?? []) as Tree[]) {
     if (secretRef !== undefined) Object.assign(variables, contentOf(node, "Secret", namespace, tree(secretRef)));
-    if (configMapRef !== undefined) Object.assign(variables, contentOf(node, "ConfigMap", namespace, tree(configMapRef)));
+    if (configMapRef !== undefined)
+      Object.assign(variables, contentOf(node, "ConfigMap", namespace, tree(configMapRef)));
   }
   return variables;
 }
@@ -177,7 +194,8 @@ function keyIn(source: unknown): string {
 function contentOf({ api }: Node, kind: string, namespace: string, ref: Tree): Record<string, string> {
   const name = String(ref["name"] ?? ref["secretName"] ?? "");
   const found = api.read(kind, namespace, name);
-  if (found === undefined && ref["optional"] !== true) throw new Error(`CreateContainerConfigError: no ${kind} ${name}`);
+  if (found === undefined && ref["optional"] !== true)
+    throw new Error(`CreateContainerConfigError: no ${kind} ${name}`);
   const entries = Object.entries(tree(found?.["data"])).map(([key, text]) => {
     return [key, kind === "Secret" ? Buffer.from(String(text), "base64").toString("utf8") : String(text)] as const;
   });
@@ -196,8 +214,10 @@ async function mountsOf(node: Node, pod: Obj, container: Tree, user: User): Prom
       mounts.set(String(mountPath), String(mountPath));
       continue;
     }
-    const folder = join(node.folder, `${pod.metadata.name}-${name}`);
-    await mkdir(folder, { recursive: true });
+    node.volumes += 1;
+    // Short, since a socket may be in it, whose path has 107 bytes at most.
+    const folder = join(node.folder, `${node.volumes}`);
+    await mkdir(folder);
     const source = tree(volume["configMap"] ?? volume["secret"]);
     const files = kind === undefined ? {} : contentOf(node, kind, namespace, source);
     for (const [file, text] of Object.entries(files)) {

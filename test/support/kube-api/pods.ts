@@ -76,7 +76,9 @@ export function runProgram(world: World, owner: Obj, pod: Obj): void {
     } catch (error) {
       log(String(error));
     }
-    if (!signal.aborted) endPod(world, pod, { phase: exitCode === 0 ? "Succeeded" : "Failed" }, { exitCode });
+    if (signal.aborted) return;
+    world.running.delete(keyOf(pod));
+    endPod(world, pod, { phase: exitCode === 0 ? "Succeeded" : "Failed" }, { exitCode });
   });
 }
 
@@ -99,11 +101,7 @@ export function runService(world: World, pod: Obj, service: NonNullable<Behaviou
   });
 }
 
-function keep(
-  world: World,
-  pod: Obj,
-  run: (signal: AbortSignal, log: (line: string) => void) => Promise<void>,
-): void {
+function keep(world: World, pod: Obj, run: (signal: AbortSignal, log: (line: string) => void) => Promise<void>): void {
   const key = keyOf(pod);
   const stopping = new AbortController();
   const ended = run(stopping.signal, (line) => world.logs.write(key, line)).finally(() => world.running.delete(key));
@@ -121,11 +119,13 @@ export function removePod(world: World, pod: Obj): void {
     logs.end(keyOf(pod));
     logs.remove(keyOf(pod));
   };
-  if (run === undefined) return remove();
-  if (deletionTimestamp !== undefined) return;
-  markDeleted(world, pod);
-  run.stop("TERM");
-  run.ended.then(remove);
+  if (run === undefined) {
+    remove();
+  } else if (deletionTimestamp === undefined) {
+    markDeleted(world, pod);
+    run.stop("TERM");
+    run.ended.then(remove);
+  }
 }
 
 export function markDeleted({ store, kindOf }: World, { kind, metadata }: Obj): void {
