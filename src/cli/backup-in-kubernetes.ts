@@ -9,6 +9,6 @@ export async function backupInKubernetes(
   { detach }: { readonly detach: boolean },
 ): Promise<number> {
   const instance = context.instance();
-  const args = argsForJob(context, { instance: instance.name });
+  const args = argsForJob(context, { instance: instance.name, detach });
   return await runInKubernetes(context, { like: [kind], title: kind, instance, args, detach });
 }

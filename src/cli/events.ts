@@ -89,7 +89,8 @@ function takeEvent(state: State, line: string, report: Report): void {
   const event = eventOf(line);
   if (event === undefined) {
     if (line.trim() === "") return;
-    state.words = line;
+    // A hint says less than the message before it.
+    if (!line.startsWith("hint: ")) state.words = line;
     report({ type: "note", message: line });
   } else if (event.type === "result") {
     state.pieces.set(event.part, event);

@@ -10,12 +10,17 @@ const here = new Set([
 export interface ForJob {
   /** Whose instance the Job works for; `undefined`: it says so by its other words. */
   readonly instance: string | undefined;
+  /** True: nobody reads its events; its log is for people. */
+  readonly detach: boolean;
   /** Words in the place of a flag's own, by its name. */
   readonly instead?: ReadonlyMap<string, readonly string[]>;
 }
 
 /** The command line that was typed, as it is to be run in the cluster: without what means something on this machine alone. */
-export function argsForJob({ typed, config }: CommandContext, { instance, instead = new Map() }: ForJob): string[] {
+export function argsForJob(
+  { typed, config }: CommandContext,
+  { instance, detach, instead = new Map() }: ForJob,
+): string[] {
   const own = [...typed.flags]
     .filter(([name]) => !here.has(name))
     .flatMap(([name, words]) => instead.get(name) ?? words);
@@ -25,6 +30,7 @@ export function argsForJob({ typed, config }: CommandContext, { instance, instea
     ...(instance === undefined ? [] : [`--instance=${instance}`]),
     ...repositoryOf(typed, config.repositories),
     ...own,
+    ...(detach ? [] : ["--progress=events"]),
     ...(instead.get("--yes") ?? []),
     ...texts,
   ];

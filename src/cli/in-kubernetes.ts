@@ -65,7 +65,7 @@ async function jobManifest(context: CommandContext, kube: Kube, work: InKubernet
   return oneJob(template, {
     name: `${workloadName(work.title, work.instance.name)}-${seconds}${dice.padStart(2, "0")}`,
     namespace,
-    args: work.detach ? work.args : [...work.args, "--progress=events"],
+    args: work.args,
     startedBy: `${who} on ${from.host}`,
     cronJob,
     room: work.room,

@@ -38,7 +38,7 @@ kubernetesStory("of the tests", async (): Promise<StoryWorld> => {
   const kubeconfig = await api.kubeconfig();
   return {
     kube: await openKube({ kubeconfig, env: {} }, deps),
-    ...{ kubeconfig, namespace, folders, image: "pgkit", patienceMs: 120_000 },
+    ...{ kubeconfig, namespace, folders, image: "pgkit", patienceMs: 60_000 },
     server: { host: cluster.host, port: cluster.port, password: cluster.password },
     settings: runAs === undefined ? [] : [`user: ${runAs.uid}`],
     async close() {

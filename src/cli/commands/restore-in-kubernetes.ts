@@ -46,6 +46,7 @@ async function restoreDatabaseInKubernetes(
     instance: target,
     args: argsForJob(context, {
       instance: flags.toInstance === undefined ? target.name : context.instanceName,
+      detach: flags.detach,
       instead,
     }),
     detach: flags.detach,
