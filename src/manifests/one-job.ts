@@ -1,3 +1,4 @@
+import { leaseWait } from "./jobs.ts";
 import { binarySize, scratchFolder } from "./pod.ts";
 
 /** A CronJob's `jobTemplate`, as the cluster has it or as it is rendered. */
@@ -80,7 +81,8 @@ function podSpec(spec: PodSpec, { args, startedBy, name, room }: JobRequest): Po
   const main = containers.find((each) => each.name === "pgkit") ?? containers[0];
   const changed = containers.map((container) => {
     if (container !== main) return container;
-    const others = (container.env ?? []).filter((each) => each.name !== "PGKIT_ACTOR");
+    // Who has started it by hand is told at once that another is at work.
+    const others = (container.env ?? []).filter((each) => each.name !== "PGKIT_ACTOR" && each.name !== leaseWait);
     const env = [{ name: "PGKIT_ACTOR", value: `${startedBy}, job/${name}` }, ...others];
     return { ...container, args, env, ...(room === undefined ? {} : { resources: withMemory(container, room) }) };
   });
