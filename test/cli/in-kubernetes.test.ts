@@ -152,6 +152,11 @@ test("a Job that ends without a word is no success, nor another error than its o
     status: 13,
     stderr: expect.stringContaining("is done, and its result did not come with its log: hello"),
   });
+  api.behaviour.program = saying(0, ...result({ backups: [] }, "made").slice(0, 1));
+  expect(await pgkit("backup logical --instance a --in-kubernetes")).toMatchObject({
+    ...{ status: 13, stdout: "" },
+    stderr: expect.stringContaining("its result did not come with its log"),
+  });
   api.behaviour.program = saying(2, "pgkit: unknown option '--progress'", "hint: pgkit --help");
   expect(await pgkit("backup logical --instance a --in-kubernetes")).toMatchObject({
     status: 2,
