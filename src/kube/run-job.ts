@@ -13,11 +13,11 @@ export interface JobOptions {
   onLine(line: string, pod: string): void;
   readonly clock: Clock;
   readonly report: Report;
-  /** How long a Pod may take to begin, 5 minutes where left out. */
+  /** How long a Pod may take to begin, 10 minutes where left out: a node may have to come first, and then a large image. */
   readonly startWithinMs?: number | undefined;
 }
 
-const usualStartMs = 300_000;
+const usualStartMs = 600_000;
 
 /**
  * Creates the Job (or takes up the one of this name, which is the same run), follows its log line by line, and waits for its
