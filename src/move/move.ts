@@ -183,11 +183,24 @@ async function throughOrBack(journal: Journal, run: MoveRun): Promise<Journal> {
     run.world.report({ type: "warning", message: `${cause.message}; going back`, hint: cause.hint });
     await journal.append({ type: "state", state: "rolling-back" });
     await told(journal, () => throughSteps(journal, run, goBack), "rolled-back", cause.message);
-    const message = `the move of ${facts.database} went back to ${facts.source.instance} by itself: ${cause.message}`;
+    const there = await awayToo(run);
+    const message = `the move of ${facts.database} went back to ${facts.source.instance} by itself: ${cause.message}${there}`;
     throw new PgkitError("move-rolled-back", message, {
       hint: `${cause.hint ?? "see why"}; nothing that was written is lost; --rollout-timeout allows longer`,
       cause,
     });
+  }
+}
+
+/** What of the application is not ready where it was led back to either; empty where all is. */
+async function awayToo({ world, signal }: MoveRun): Promise<string> {
+  try {
+    for (const switcher of world.switchers) await switcher.settle?.(signal);
+    return "";
+  } catch (error) {
+    // It has gone back all the same: this is said besides.
+    if (!isPgkitError(error) || signal.aborted) throw error;
+    return `; back there: ${error.message}`;
   }
 }
 
