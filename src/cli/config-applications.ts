@@ -1,6 +1,8 @@
 import { nearest } from "../lib/nearest.ts";
 import type { SecretVault } from "../lib/secret.ts";
-import type { ApplicationConfig, EndpointKeys, InstanceConfig, SwitchConfig } from "./config.ts";
+import type { EndpointKeys } from "../switch/endpoint-keys.ts";
+import type { SwitchSettings } from "../switch/open.ts";
+import type { ApplicationConfig, InstanceConfig } from "./config.ts";
 import type { FileProblem } from "./config-file.ts";
 import { endpointKeyOptions, applicationOptions as rows } from "./options/application.ts";
 import type { Option } from "./options/option.ts";
@@ -46,7 +48,7 @@ interface Reader {
   has(part: string): boolean;
 }
 
-function switchOf(settings: Settings, vault: SecretVault, name: string, problems: FileProblem[]): SwitchConfig {
+function switchOf(settings: Settings, vault: SecretVault, name: string, problems: FileProblem[]): SwitchSettings {
   const reader: Reader = {
     settings,
     application: name,
@@ -69,7 +71,7 @@ function switchOf(settings: Settings, vault: SecretVault, name: string, problems
   };
 }
 
-function secretSwitch(reader: Reader): Required<SwitchConfig>["secret"] {
+function secretSwitch(reader: Reader): Required<SwitchSettings>["secret"] {
   return {
     namespace: reader.needed(rows.secretNamespace) ?? "",
     name: reader.needed(rows.secretName) ?? "",
@@ -79,7 +81,7 @@ function secretSwitch(reader: Reader): Required<SwitchConfig>["secret"] {
   };
 }
 
-function pgbouncerSwitch(reader: Reader, vault: SecretVault): Required<SwitchConfig>["pgbouncer"] {
+function pgbouncerSwitch(reader: Reader, vault: SecretVault): Required<SwitchSettings>["pgbouncer"] {
   const { url, password } = splitPassword(reader.needed(rows.pgbouncerAdmin) ?? "postgresql:", vault);
   return {
     admin: url,
@@ -89,7 +91,7 @@ function pgbouncerSwitch(reader: Reader, vault: SecretVault): Required<SwitchCon
   };
 }
 
-function haproxySwitch(reader: Reader): Required<SwitchConfig>["haproxy"] {
+function haproxySwitch(reader: Reader): Required<SwitchSettings>["haproxy"] {
   return {
     socket: reader.needed(rows.haproxySocket) ?? "",
     backend: reader.needed(rows.haproxyBackend) ?? "",
@@ -97,7 +99,7 @@ function haproxySwitch(reader: Reader): Required<SwitchConfig>["haproxy"] {
   };
 }
 
-function envFileSwitch(reader: Reader): Required<SwitchConfig>["envFile"] {
+function envFileSwitch(reader: Reader): Required<SwitchSettings>["envFile"] {
   return { path: reader.needed(rows.envFilePath) ?? "", keys: endpointKeys(reader, "envFile") };
 }
 

@@ -1,6 +1,7 @@
 import type { Secret } from "../lib/secret.ts";
 import type { RetentionPolicy } from "../repo/retention.ts";
 import type { StorageConfig } from "../store/open.ts";
+import type { SwitchSettings } from "../switch/open.ts";
 
 /** The whole configuration: flags over environment over file over defaults, checked. */
 export interface Config {
@@ -128,36 +129,9 @@ export interface ApplicationConfig {
   readonly database: string;
   readonly instance: string;
   readonly dedicated: string | undefined;
-  readonly switch: SwitchConfig;
+  /** What points it at its database; any number of them, all switched by a move. */
+  readonly switch: SwitchSettings;
 }
-
-/** What points an application at its database; any number of them, all switched by a move. */
-export interface SwitchConfig {
-  readonly secret?: {
-    readonly namespace: string;
-    readonly name: string;
-    readonly keys: EndpointKeys;
-    /** Words of a command that seals a Secret on its stdin. */
-    readonly kubeseal?: readonly string[] | undefined;
-    /** How long the workloads may take to be ready. */
-    readonly rolloutMs: number;
-  };
-  readonly pgbouncer?: {
-    /** Without its password. */
-    readonly admin: string;
-    readonly password: Secret | undefined;
-    readonly databases: readonly string[];
-    readonly configFile: string | undefined;
-  };
-  readonly haproxy?: { readonly socket: string; readonly backend: string; readonly server: string };
-  readonly envFile?: { readonly path: string; readonly keys: EndpointKeys };
-  readonly command?: readonly string[];
-}
-
-/** Under which key each part of an endpoint stands. */
-export type EndpointKeys = {
-  readonly [Part in "url" | "host" | "port" | "user" | "password" | "database"]?: string;
-};
 
 export interface LeaseConfig {
   /** After this long without renewal another run may take the lease. */

@@ -1,4 +1,4 @@
-import type { Journal } from "../move/journal.ts";
+import type { JournalView } from "../move/journal.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
 import type { CommandContext } from "./command.ts";
 import { moveJson, moveText } from "./move-text.ts";
@@ -7,7 +7,7 @@ import { moveJson, moveText } from "./move-text.ts";
 export async function concludeMove(
   { out, signal }: CommandContext,
   repository: RepositoryReader,
-  journal: Omit<Journal, "append">,
+  journal: JournalView,
 ): Promise<number> {
   const { readProof } = await import("../move/proof-store.ts");
   const { proofText } = await import("../move/proof-text.ts");

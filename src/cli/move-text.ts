@@ -1,15 +1,13 @@
 import { formatBytes, formatDuration } from "../lib/parse.ts";
-import type { Journal } from "../move/journal.ts";
+import type { JournalView } from "../move/journal.ts";
 import type { Assessment } from "../move/preflight.ts";
 import type { ProofReport } from "../move/proof-report.ts";
 import type { MoveFacts, Risk } from "../move/step.ts";
 import { harmless } from "./text.ts";
 
-type Told = Omit<Journal, "append">;
-
 /** What `--json` shows of a move. */
 export function moveJson(
-  { facts, state, message, writeBlockedMs, steps, begunAt, changedAt }: Told,
+  { facts, state, message, writeBlockedMs, steps, begunAt, changedAt }: JournalView,
   proof: ProofReport | undefined,
 ) {
   return {
@@ -27,7 +25,7 @@ export function moveJson(
   };
 }
 
-export function moveText(move: Told, proof: string | undefined): string {
+export function moveText(move: JournalView, proof: string | undefined): string {
   const { facts, state, message, writeBlockedMs, steps } = move;
   const { database, source, target } = facts;
   const last = [...steps].at(-1);
@@ -46,7 +44,7 @@ export function moveText(move: Told, proof: string | undefined): string {
 }
 
 /** What to type next, and what must be told to whoever keeps the configuration. */
-function nextSteps({ state, facts: { database, application, target, source, options } }: Told): string[] {
+function nextSteps({ state, facts: { database, application, target, source, options } }: JournalView): string[] {
   const key = `applications.${application}.instance`;
   switch (state) {
     case "switched":

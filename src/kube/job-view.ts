@@ -56,9 +56,9 @@ function wake(seen: Seen): void {
   seen.change = Promise.withResolvers();
 }
 
-async function watchJob(kube: Kube, { metadata }: Job, seen: Seen, signal: AbortSignal): Promise<void> {
-  const { namespace, name, uid } = metadata;
-  for await (const { type, object } of kube.watch<Job>(jobKind, { namespace, name }, signal)) {
+async function watchJob(kube: Kube, job: Job, seen: Seen, signal: AbortSignal): Promise<void> {
+  const { namespace, name, uid } = job.metadata;
+  for await (const { type, object } of kube.watch<Job>(jobKind, { namespace, name, known: [job] }, signal)) {
     seen.job = type === "gone" || object.metadata.uid !== uid ? undefined : object;
     wake(seen);
   }

@@ -87,3 +87,14 @@ export async function collect(source: Bytes): Promise<Buffer> {
   for await (const piece of source) parts.push(piece);
   return Buffer.concat(parts);
 }
+
+/** Smaller ones may share their memory, as Node's own pool. */
+const ownBytes = 1024 * 1024;
+
+/**
+ * Gives the memory of bytes that nobody else holds back at once; they cannot be read afterwards. See `lent` for why. Not
+ * for what a socket may still be sending.
+ */
+export function release({ buffer, byteLength }: Uint8Array): void {
+  if (byteLength >= ownBytes && buffer instanceof ArrayBuffer && !buffer.detached) buffer.transfer(0);
+}

@@ -16,8 +16,3 @@ export async function makePermanent(context: MoveContext): Promise<void> {
   }
   await keepClosed(context, "source", closed);
 }
-
-/** Opens the source again and resumes the switchers; for whatever ends the block but the switch. Repeated, it is harmless. */
-export async function liftBlock(context: MoveContext): Promise<void> {
-  await blockWritesStep.undo(context, context.planOf(blockWritesStep), context.resultOf(blockWritesStep));
-}

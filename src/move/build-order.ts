@@ -10,8 +10,13 @@ export interface Build {
   cost: number;
 }
 
+/** Indexes, and constraints that are one; of materialized views they come after their rows. */
+export function isBuild({ type, table, ofView }: PostEntry): boolean {
+  return table !== undefined && !ofView && (type === "INDEX" || type === "CONSTRAINT");
+}
+
 /** What costs less is made with others like it: starting a program takes as long. */
-const smallCost = 4 * 1024 ** 2;
+export const smallCost = 4 * 1024 ** 2;
 const mostSmall = 50;
 
 /**
@@ -29,21 +34,35 @@ export function planBuilds(entries: readonly PostEntry[]): Build[] {
   return [...big, ...batches.map(buildOf)].toSorted((a, b) => b.cost - a.cost);
 }
 
-/** Runs the builds, `jobs` at once: always the first one that no running one would hold up. Stops at the first failure. */
+/** Tables that come one by one, of which only those that are there can be built on. */
+export interface ComingTables {
+  has(table: number): boolean;
+  /** Resolves when one more is there. */
+  next(): Promise<void>;
+}
+
+/**
+ * Runs the builds, `jobs` at once: always the first one whose tables are there and that no running one would hold up. Stops
+ * at the first failure.
+ */
 export async function runBuilds(
   builds: readonly Build[],
   jobs: number,
   run: (build: Build) => Promise<void>,
+  coming?: ComingTables,
 ): Promise<void> {
   const left = [...builds];
   const running = new Map<Build, Promise<void>>();
   const failures: unknown[] = [];
+  const isReady = ({ tables }: Build) => coming === undefined || [...tables].every((table) => coming.has(table));
   while (left.length > 0 || running.size > 0) {
-    const next = left.findIndex((build) => [...running.keys()].every((other) => !wouldWait(build, other)));
+    const free = (build: Build) => [...running.keys()].every((other) => !wouldWait(build, other));
+    const next = left.findIndex((build) => isReady(build) && free(build));
     const build = failures.length === 0 && running.size < jobs ? left[next] : undefined;
     if (build === undefined) {
-      if (running.size === 0) break;
-      await Promise.race(running.values());
+      if (failures.length > 0 && running.size === 0) break;
+      const more = coming === undefined || left.every(isReady) ? [] : [coming.next()];
+      await Promise.race([...running.values(), ...more]);
       continue;
     }
     left.splice(next, 1);

@@ -1,10 +1,11 @@
 import { PgkitError } from "../lib/errors.ts";
 import { formatLsn } from "../lib/lsn.ts";
 import { rfc3339 } from "../lib/time.ts";
-import { identifier } from "../postgres/quote.ts";
+import { literal } from "../postgres/quote.ts";
 import type { Session } from "../postgres/session.ts";
 import { armDeadMan, disarmDeadMan } from "./dead-man.ts";
 import { endSessions, refuseOtherWriters, refusePrepared } from "./end-sessions.ts";
+import { closeStatement, isClosed, openingStatements } from "./gate.ts";
 import { flushPosition } from "./position.ts";
 import type { MoveContext, Side } from "./step.ts";
 
@@ -26,22 +27,20 @@ export async function connectionLimit(session: Session, database: string): Promi
   return row?.limit;
 }
 
-export async function setConnectionLimit(session: Session, database: string, limit: number): Promise<void> {
-  await session.query(`ALTER DATABASE ${identifier(database)} CONNECTION LIMIT ${limit}`);
-}
-
 /**
- * Closes the database on this side to all but superusers (CONNECTION LIMIT 0), ends every session in it and gives the
+ * Closes the database on this side to all others (`gate.ts`), ends every session in it and gives the
  * position behind its last write. The server opens it again by itself, to `formerLimit`, at the move's `maxBlockMs`.
  * Where it fails it is open again; only where `signal` ended it, the caller lifts the block.
  */
 export async function closeDatabase(context: MoveContext, side: Side, formerLimit: number): Promise<Closed> {
   const { move, clock } = context;
   try {
+    // Before anybody waits: a server's deadline that is early by the time of the pause is none the worse.
     await context.session(side, (session) => refuseOtherWriters(context, session, side));
-    await Promise.all([pauseSwitchers(context), rearm(context, side, formerLimit)]);
+    await rearm(context, side, formerLimit);
+    await pauseSwitchers(context);
     return await context.session(side, async (session) => {
-      await setConnectionLimit(session, move.database, 0);
+      await session.query(closeStatement(move.database));
       await endSessions(context, session, side);
       await refusePrepared(context, session, side);
       const lsn = formatLsn(await flushPosition(session));
@@ -58,9 +57,7 @@ export async function openDatabase(context: MoveContext, side: Side, limit: numb
   const { move } = context;
   await context.session(side, async (session) => {
     await disarmDeadMan(session, move.id);
-    if ((await connectionLimit(session, move.database)) !== limit) {
-      await setConnectionLimit(session, move.database, limit);
-    }
+    await session.query(`DO ${literal(`BEGIN ${openingStatements(context, side, limit)} END`)}`);
   });
   await Promise.all(context.switchers.map((switcher) => switcher.resume?.(context.signal)));
 }
@@ -73,16 +70,11 @@ export async function keepClosed(context: MoveContext, side: Side, closed: Close
   const { move } = context;
   await context.session(side, async (session) => {
     await disarmDeadMan(session, move.id);
-    const limit = await connectionLimit(session, move.database);
     const where = `database ${move.database} on ${context[side].instance}`;
-    if (limit !== 0) {
-      throw new PgkitError(
-        "move-stopped",
-        `${where} was opened again at the deadline of the block: its limit is ${limit}`,
-        {
-          hint: "nothing is lost, the application writes there; pgkit move resume, with a longer --max-block",
-        },
-      );
+    if ((await isClosed(session, move.database)) !== true) {
+      throw new PgkitError("move-stopped", `${where} was opened again at the deadline of the block`, {
+        hint: "nothing is lost, the application writes there; pgkit move resume, with a longer --max-block",
+      });
     }
     await endSessions(context, session, side);
     const writes = await writesOf(session);

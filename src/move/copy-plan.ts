@@ -11,6 +11,8 @@ export interface TableCopy {
   bytes: number;
   /** For messages. */
   table: string;
+  /** Of the table, on the source. */
+  oid: number;
 }
 
 /** A part that is smaller is not worth a session's while. */
@@ -50,7 +52,7 @@ function wholeCopy(table: SourceTable): TableCopy {
     to: `COPY ${relation}${list} FROM STDIN ${optionsOf(table, freeze)}`,
     // Of an extension's table only the user's rows are copied: the others the extension has made.
     before: conditional ? `DELETE FROM ${relation} ${table.condition}` : `TRUNCATE ONLY ${relation}`,
-    ...{ bytes, table: `${schema}.${name}` },
+    ...{ bytes, table: `${schema}.${name}`, oid: table.oid },
   };
 }
 
@@ -66,7 +68,7 @@ function cut(table: SourceTable, parts: number): TableCopy[] {
       from: `COPY (${rows}) TO STDOUT ${optionsOf(table)}`,
       to: `COPY ${relation}${columnList(table)} FROM STDIN ${optionsOf(table)}`,
       before: undefined,
-      ...{ bytes: bytes / parts, table: `${schema}.${name}` },
+      ...{ bytes: bytes / parts, table: `${schema}.${name}`, oid: table.oid },
     };
   });
 }

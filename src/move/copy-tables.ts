@@ -9,6 +9,8 @@ export interface TableCopies {
   /** Exported on the source: all workers read the same moment. */
   snapshot: string;
   onBytes: (bytes: number) => void;
+  /** Told of each table when the last copy of it is committed. */
+  onTable: (oid: number) => void;
   /** The workers of one run end together. */
   signal: AbortSignal;
 }
@@ -16,6 +18,13 @@ export interface TableCopies {
 /** Runs the copies, `jobs` at once, in their order; gives the rows copied. Ends all with the first that fails. */
 export async function copyTables(context: MoveContext, work: TableCopies): Promise<number> {
   const left = [...work.copies];
+  const open = new Map<number, number>();
+  for (const { oid } of left) open.set(oid, (open.get(oid) ?? 0) + 1);
+  const committed = ({ oid }: TableCopy) => {
+    const others = (open.get(oid) ?? 0) - 1;
+    open.set(oid, others);
+    if (others === 0) work.onTable(oid);
+  };
   const stop = new AbortController();
   const signal = AbortSignal.any([work.signal, stop.signal]);
   let rows = 0;
@@ -23,6 +32,7 @@ export async function copyTables(context: MoveContext, work: TableCopies): Promi
     withPair(context, { ...work, signal }, async (from, to) => {
       for (let copy = left.shift(); copy !== undefined; copy = left.shift()) {
         rows += await copyOne(from, to, copy, { ...work, signal });
+        committed(copy);
       }
     });
   const workers = Array.from({ length: Math.min(context.move.options.jobs, work.copies.length) }, worker);
@@ -76,6 +86,8 @@ async function prepareSource(session: CopySession, snapshot: string): Promise<vo
 async function prepareTarget(session: CopySession): Promise<void> {
   await unifyTexts(session);
   await session.query(
-    "SELECT set_config('synchronous_commit', 'off', false), set_config('session_replication_role', 'replica', false)",
+    // Without the right to set the role there are still no triggers: they are made after the rows.
+    `SELECT set_config(name, value, false) FROM (VALUES ('synchronous_commit', 'off'), ('session_replication_role', 'replica'))
+       AS v (name, value) WHERE has_parameter_privilege(name, 'SET')`,
   );
 }

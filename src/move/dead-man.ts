@@ -1,5 +1,7 @@
-import { identifier, literal } from "../postgres/quote.ts";
+import { literal } from "../postgres/quote.ts";
 import type { Session } from "../postgres/session.ts";
+import { endProcesses } from "./end-processes.ts";
+import { openingStatements } from "./gate.ts";
 import type { MoveContext, Side } from "./step.ts";
 
 /** Without a longest block, the server lifts it this long after the last session of pgkit has gone. */
@@ -20,7 +22,7 @@ export async function armDeadMan(context: MoveContext, side: Side, limit: number
          set_config('application_name', $1, false)`,
       [guardName(move.id)],
     );
-    const ended = guard.query(`DO ${literal(bodyOf(context, limit))}`).then(
+    const ended = guard.query(`DO ${literal(bodyOf(context, openingStatements(context, side, limit)))}`).then(
       () => undefined,
       // When the connection is left behind; or it could not begin, which shows below.
       (error: unknown) => error,
@@ -41,10 +43,10 @@ export async function armDeadMan(context: MoveContext, side: Side, limit: number
 
 /** Ends it and waits until it is gone: from then on, whatever limit the database has stays. */
 export async function disarmDeadMan(session: Session, moveId: string): Promise<void> {
-  await session.query(
-    `SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
-     WHERE datname = current_database() AND application_name = $1 AND usename = current_user`,
-    [guardName(moveId)],
+  await endProcesses(
+    session,
+    `SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user
+       AND application_name = ${literal(guardName(moveId))}`,
   );
 }
 
@@ -57,10 +59,9 @@ async function sleeps(session: Session, pid: number | undefined): Promise<boolea
   return rows.length > 0;
 }
 
-function bodyOf({ move }: MoveContext, limit: number): string {
-  const alter = `EXECUTE ${literal(`ALTER DATABASE ${identifier(move.database)} CONNECTION LIMIT ${limit}`)};`;
+function bodyOf({ move }: MoveContext, open: string): string {
   const { maxBlockMs } = move.options;
-  if (maxBlockMs !== undefined) return `BEGIN PERFORM pg_sleep(${maxBlockMs / 1000}); ${alter} END`;
+  if (maxBlockMs !== undefined) return `BEGIN PERFORM pg_sleep(${maxBlockMs / 1000}); ${open} END`;
   return `DECLARE seen timestamptz := clock_timestamp();
     BEGIN
       WHILE clock_timestamp() < seen + interval '${silenceSeconds} seconds' LOOP
@@ -71,6 +72,6 @@ function bodyOf({ move }: MoveContext, limit: number): string {
           seen := clock_timestamp();
         END IF;
       END LOOP;
-      ${alter}
+      ${open}
     END`;
 }

@@ -71,7 +71,12 @@ export interface Journal {
   readonly steps: ReadonlyMap<string, StepEntry>;
   /** Fails with `locked` when another runner has written meanwhile. */
   append(record: NewRecord): Promise<void>;
+  /** Known to this process at once; on the disk with what is appended next, in the same object. */
+  later(record: NewRecord): void;
 }
+
+/** A journal to look at. */
+export type JournalView = Omit<Journal, "append" | "later">;
 
 interface JournalOptions extends SignalOption {
   clock: Clock;
@@ -86,8 +91,7 @@ export async function beginJournal(
 ): Promise<Journal> {
   const folder = moveFolder(facts.source.instance, facts.database, facts.id);
   const first: MoveRecord = { format: 1, at: rfc3339(options.clock.now()), type: "begun", facts };
-  const journal = journalOf(repository, folder, [first], { ...options, written: 0 });
-  await journal.append({ type: "begun", facts });
+  const journal = journalOf(repository, folder, { records: [first], waiting: [first], written: 0 }, options);
   await journal.append({ type: "runner", does: "move", ...runner });
   return journal;
 }
@@ -100,7 +104,8 @@ export async function takeUpJournal(
   runner: Runner,
   options: JournalOptions,
 ): Promise<Journal> {
-  const journal = journalOf(repository, found.folder, found.records, { ...options, written: found.records.length });
+  const { folder, records, written } = found;
+  const journal = journalOf(repository, folder, { records: [...records], waiting: [], written }, options);
   await journal.append({ type: "runner", does, ...runner });
   return journal;
 }
@@ -109,7 +114,9 @@ export async function takeUpJournal(
 export interface FoundMove {
   readonly folder: string;
   readonly records: readonly MoveRecord[];
-  readonly journal: Omit<Journal, "append">;
+  /** How many objects they are in. */
+  readonly written: number;
+  readonly journal: JournalView;
 }
 
 /** The newest move of a database, of one instance or of any; `undefined` where there has been none. */
@@ -130,10 +137,10 @@ export async function findMove(
   // Ids begin with the time.
   for (const [folder, { keys }] of [...folders].toSorted(([, a], [, b]) => (a.id < b.id ? 1 : -1))) {
     const records: MoveRecord[] = [];
-    for (const key of keys) records.push(await readRecord(repository, key, options));
+    for (const key of keys) records.push(...(await readRecords(repository, key, options)));
     const journal = fold(folder, records);
     // Two names may have one slug.
-    if (journal.facts.database === database) return { folder, records, journal };
+    if (journal.facts.database === database) return { folder, records, written: keys.length, journal };
   }
   return undefined;
 }
@@ -142,24 +149,35 @@ function instanceOf(key: string): string {
   return key.split("/")[1] ?? "";
 }
 
-async function readRecord(repository: RepositoryReader, key: string, options: SignalOption): Promise<MoveRecord> {
+async function readRecords(repository: RepositoryReader, key: string, options: SignalOption): Promise<MoveRecord[]> {
   const text = await readObject(repository.store, key, options);
-  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), MoveRecord), text);
-  if (parsed.success) return parsed.output;
+  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), v.union([MoveRecord, v.array(MoveRecord)])), text);
+  if (parsed.success) return [parsed.output].flat();
   throw new PgkitError("manifest-corrupt", `${key} in ${repository.where} is no record of a move`, {
     hint: "it was cut, changed, or written by a newer pgkit",
   });
 }
 
+interface Written {
+  records: MoveRecord[];
+  /** The last of them, which are not in an object yet. */
+  waiting: MoveRecord[];
+  /** Objects so far. */
+  written: number;
+}
+
 function journalOf(
   { store, where }: Repository,
   folder: string,
-  known: readonly MoveRecord[],
-  { clock, signal, written }: JournalOptions & { written: number },
+  state: Written,
+  { clock, signal }: JournalOptions,
 ): Journal {
-  const records = [...known];
-  let next = written + 1;
-  const view = () => fold(folder, records);
+  const view = () => fold(folder, state.records);
+  const later = (record: NewRecord) => {
+    const whole = { format: 1, at: rfc3339(clock.now()), ...record } as MoveRecord;
+    state.waiting.push(whole);
+    state.records.push(whole);
+  };
   return {
     folder,
     facts: view().facts,
@@ -181,26 +199,32 @@ function journalOf(
     get steps() {
       return view().steps;
     },
+    later,
     append: async (record) => {
-      const whole = { format: 1, at: rfc3339(clock.now()), ...record } as MoveRecord;
-      const bytes = Buffer.from(`${JSON.stringify(whole, undefined, 2)}\n`);
+      later(record);
+      const [first, ...others] = state.waiting;
+      const bytes = Buffer.from(`${JSON.stringify(others.length === 0 ? first : state.waiting, undefined, 2)}\n`);
       try {
-        await putAbsent(store, moveRecordKey(folder, next), bytes, signal === undefined ? {} : { signal });
+        const key = moveRecordKey(folder, state.written + 1);
+        await putAbsent(store, key, bytes, signal === undefined ? {} : { signal });
       } catch (error) {
+        // What is not written is not known either.
+        state.waiting.pop();
+        state.records.pop();
         if (!isPgkitError(error, "condition-failed")) throw error;
         throw new PgkitError("locked", `another pgkit goes on with the move of ${view().facts.database} (${where})`, {
           hint: "pgkit move status tells who; this run has stopped and changes nothing more",
           cause: error,
         });
       }
-      if (next > known.length) records.push(whole);
-      next++;
+      state.waiting = [];
+      state.written++;
     },
   };
 }
 
 /** What all records together say. */
-function fold(folder: string, records: readonly MoveRecord[]): Omit<Journal, "append"> {
+function fold(folder: string, records: readonly MoveRecord[]): JournalView {
   const [first] = records;
   if (first?.type !== "begun") {
     throw new PgkitError("manifest-corrupt", `the journal ${folder} does not begin with its first record`, {

@@ -1,9 +1,8 @@
 import type { Session } from "../postgres/session.ts";
-import { type ToolTarget, toolInput, toolOutput } from "../postgres/tools.ts";
+import { toolInput, toolOutput } from "../postgres/tools.ts";
 import { connectionString } from "../restore/load.ts";
-import { restoreTarget } from "../restore/target.ts";
 import type { MoveContext } from "./step.ts";
-import { targetOf } from "./target-database.ts";
+import { sourceFor, targetOf } from "./target-database.ts";
 
 /** So many are unlinked in one transaction: each takes a lock. */
 const unlinkedAtOnce = 500;
@@ -13,13 +12,7 @@ export async function copyLargeObjects(context: MoveContext, snapshot: string, s
   const count = await context.session("source", countLargeObjects);
   await context.session("target", unlinkAll);
   if (count === 0) return 0;
-  const source: ToolTarget = restoreTarget({
-    programs: await context.programs(),
-    connection: context.source.connection,
-    database: context.move.database,
-    applicationName: "pgkit move",
-    signal,
-  });
+  const source = await sourceFor({ ...context, signal });
   const target = { ...(await targetOf(context, context.move.database, { synchronous_commit: "off" })), signal };
   // With the data of no table, what is left as data are the large objects and all that belongs to them.
   const nothingElse = ["--data-only", "--exclude-table-data=*.*", "-b", "--no-sync", `--snapshot=${snapshot}`];

@@ -157,6 +157,8 @@ async function throughSteps(
       contextFor: (limit) => moveContext(world, journal, sessions, limit),
       opens: "unblock",
       decides: "switch",
+      // Offline, what is blocked for is the copy, and what comes after it cannot be planned before.
+      plansAhead: journal.facts.mode === "online",
       maxBlockMs,
       startGuard: () => startGuard(unblockWords, world.report),
       clock: world.clock,

@@ -1,6 +1,7 @@
 import { contentRisks } from "./preflight/contents.ts";
 import { extensionRisks } from "./preflight/extensions.ts";
 import { type Found, type Known, know } from "./preflight/known.ts";
+import { managedRisks } from "./preflight/managed.ts";
 import { peerRisks } from "./preflight/peers.ts";
 import { placeRisks } from "./preflight/place.ts";
 import { roleRisks } from "./preflight/roles.ts";
@@ -33,7 +34,11 @@ export async function assess(context: MoveContext): Promise<Assessment> {
   const found = [
     ...[...serverRisks(known), ...replicationRisks(known), ...connectionRisks(known), ...contentRisks(known)],
     ...trafficRisks(known),
-    ...(await Promise.all([placeRisks(known), extensionRisks(known), roleRisks(known), switchRisks(context)])).flat(),
+    ...(
+      await Promise.all([
+        ...[placeRisks(known), extensionRisks(known), roleRisks(known), managedRisks(known), switchRisks(context)],
+      ])
+    ).flat(),
   ];
   // Where the servers cannot replicate at all, that they do not reach each other is no news.
   found.push(...(await peerRisks(known)));

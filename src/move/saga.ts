@@ -19,13 +19,15 @@ export interface SagaStep<Context> {
 
 export interface Saga<Context> {
   readonly steps: readonly SagaStep<Context>[];
-  readonly journal: Pick<Journal, "steps" | "append">;
+  readonly journal: Pick<Journal, "steps" | "append" | "later">;
   /** A context whose work ends with this signal. */
   contextFor(signal: AbortSignal): Context;
   /** The step after which nothing is blocked any more. */
   readonly opens: string;
   /** The step that decides whose turn it is: once it is done the way out of a block is forward. */
   readonly decides: string;
+  /** True: the steps of the block can be planned before it begins, so that it does not last for that. */
+  readonly plansAhead: boolean;
   /** The longest that a block may last. */
   readonly maxBlockMs: number | undefined;
   /** Starts what lets the application in again should this process be killed while it blocks it. */
@@ -45,12 +47,15 @@ export async function goForward<Context>(saga: Saga<Context>): Promise<void> {
   await endBlock(saga);
   const block = blockOf(saga);
   try {
-    for (const step of saga.steps) await forward(saga, step, block);
+    for (const step of saga.steps) {
+      if (step.blocks === true && saga.plansAhead) await planAhead(saga, step, block);
+      await forward(saga, step, block);
+    }
   } catch (error) {
     block.end();
     // Who has lost the journal has no say any more: the other runner lifts the block, or goes on in it.
     // What fails in that is told as the failure of its step.
-    if (isBlocked(saga) && !isPgkitError(error, "locked")) await undoBlock(saga);
+    if (isBlocked(saga) && !isPgkitError(error, "locked")) await undoBlock(saga, block.plans);
     throw error;
   } finally {
     block.end();
@@ -89,15 +94,19 @@ export function isBlocked<Context>({ steps, journal, opens }: Pick<Saga<Context>
 /**
  * Undoes the steps of a block that is not to go on, so that the application works where it was. What fails on the way, such
  * as a target that is down, stays for a later rollback and keeps nobody from the source; unless the target may be open.
- * Gives what failed.
+ * What this run had only planned is not undone. Gives what failed.
  */
-async function undoBlock<Context>(saga: Saga<Context>): Promise<unknown[]> {
+async function undoBlock<Context>(saga: Saga<Context>, onlyPlanned: Block["plans"] = new Map()): Promise<unknown[]> {
   saga.report({ type: "note", message: "lifting the block: the application goes on where it was" });
   const begins = saga.steps.findIndex(({ blocks }) => blocks === true);
   const ends = saga.steps.findIndex(({ name }) => name === saga.opens);
   const failures: unknown[] = [];
   for (const step of saga.steps.slice(begins, ends + 1).toReversed()) {
     if (!saga.journal.steps.has(step.name)) continue;
+    if (onlyPlanned.has(step.name)) {
+      saga.journal.later({ type: "undone", step: step.name });
+      continue;
+    }
     try {
       await back(saga, step, new AbortController().signal);
     } catch (error) {
@@ -116,7 +125,8 @@ export async function endBlock<Context>(saga: Saga<Context>): Promise<void> {
   const { steps, journal, report } = saga;
   const [deciding, opening] = [saga.decides, saga.opens].map((wanted) => steps.find(({ name }) => name === wanted));
   if (deciding === undefined || opening === undefined) return;
-  const block = { signal: new AbortController().signal, begin: noop, finish: async () => noop(), end: noop };
+  const { signal } = new AbortController();
+  const block = { signal, plans: new Map(), begin: noop, finish: async () => noop(), end: noop };
   const context = saga.contextFor(block.signal);
   if (!isBlocked(saga)) {
     // A way back that was cut may have closed the target, and not yet said so.
@@ -138,18 +148,22 @@ async function forward<Context>(saga: Saga<Context>, step: SagaStep<Context>, bl
   if (step.blocks === true) block.begin();
   const context = saga.contextFor(block.signal);
   const entry = journal.steps.get(step.name);
-  const state = await step.check(context, entry?.plan);
+  const isDone = entry?.isDone === true && (await step.check(context, entry.plan)) === "done";
   block.signal.throwIfAborted();
-  if (!(state === "done" && entry?.isDone === true)) {
+  if (!isDone) {
     const startedMs = clock.monotonicMs();
     const task = step.name;
     report({ type: "start", task });
     try {
-      const plan = entry === undefined ? await planned(saga, step, context) : entry.plan;
+      const plan = entry === undefined ? await planned(saga, step, context, block) : entry.plan;
+      block.plans.delete(step.name);
       const result = await step.run(context, plan);
       block.signal.throwIfAborted();
       await step.verify(context, result);
-      await journal.append({ type: "result", step: step.name, ...(result === undefined ? {} : { result }) });
+      const record = { type: "result", step: step.name, ...(result === undefined ? {} : { result }) } as const;
+      // Within a block it waits for the next record that must be there: killed before that, the block is undone.
+      if (isWithin(saga, step, saga.opens)) journal.later(record);
+      else await journal.append(record);
     } catch (error) {
       const told = block.signal.aborted ? block.signal.reason : error;
       report({ type: "failed", task, message: told instanceof Error ? told.message : String(told) });
@@ -160,10 +174,44 @@ async function forward<Context>(saga: Saga<Context>, step: SagaStep<Context>, bl
   if (step.name === saga.opens) await block.finish();
 }
 
-async function planned<Context>(saga: Saga<Context>, step: SagaStep<Context>, context: Context): Promise<unknown> {
-  const plan = await step.prepare?.(context);
-  await saga.journal.append({ type: "plan", step: step.name, ...(plan === undefined ? {} : { plan }) });
+async function planned<Context>(
+  saga: Saga<Context>,
+  step: SagaStep<Context>,
+  context: Context,
+  { plans }: Block,
+): Promise<unknown> {
+  const plan = plans.has(step.name) ? plans.get(step.name) : await step.prepare?.(context);
+  await saga.journal.append(planRecord(step, plan));
   return plan;
+}
+
+/**
+ * Plans the steps from the block's first one on, while nobody waits for them. They are journaled at once, before anything
+ * is blocked: all of them are undone after a kill. The plan of the step that decides is written when its turn comes, with
+ * the results so far: from then on they are needed.
+ */
+async function planAhead<Context>(saga: Saga<Context>, first: SagaStep<Context>, { plans }: Block): Promise<void> {
+  const context = saga.contextFor(saga.signal);
+  for (const step of saga.steps.slice(saga.steps.indexOf(first))) {
+    if (step.name === saga.opens) break;
+    if (!saga.journal.steps.has(step.name)) plans.set(step.name, await step.prepare?.(context));
+  }
+  const records = saga.steps.flatMap((step) =>
+    plans.has(step.name) && step.name !== saga.decides ? [planRecord(step, plans.get(step.name))] : [],
+  );
+  const last = records.pop();
+  for (const record of records) saga.journal.later(record);
+  if (last !== undefined) await saga.journal.append(last);
+}
+
+function planRecord({ name }: { name: string }, plan: unknown) {
+  return { type: "plan", step: name, ...(plan === undefined ? {} : { plan }) } as const;
+}
+
+/** True for the steps from the block's beginning up to this one, without it. */
+function isWithin<Context>({ steps }: Saga<Context>, step: SagaStep<Context>, end: string): boolean {
+  const at = steps.indexOf(step);
+  return at >= steps.findIndex(({ blocks }) => blocks === true) && at < steps.findIndex(({ name }) => name === end);
 }
 
 async function back<Context>(saga: Saga<Context>, step: SagaStep<Context>, signal: AbortSignal): Promise<void> {
@@ -173,7 +221,11 @@ async function back<Context>(saga: Saga<Context>, step: SagaStep<Context>, signa
   saga.report({ type: "start", task });
   try {
     await step.undo(saga.contextFor(signal), entry?.plan, entry?.result);
-    await saga.journal.append({ type: "undone", step: step.name });
+    const record = { type: "undone", step: step.name } as const;
+    // What lies between the two is undone once more where the record of it is lost with this process.
+    const canWait = step.blocks !== true && isWithin(saga, step, saga.decides);
+    if (canWait) saga.journal.later(record);
+    else await saga.journal.append(record);
   } catch (error) {
     const told = signal.aborted ? signal.reason : error;
     saga.report({ type: "failed", task, message: told instanceof Error ? told.message : String(told) });
@@ -186,6 +238,8 @@ async function back<Context>(saga: Saga<Context>, step: SagaStep<Context>, signa
 interface Block {
   /** Aborted by the run's own signal, and when the block lasts too long. */
   readonly signal: AbortSignal;
+  /** What was planned before it began, by the step's name, until the step begins. */
+  readonly plans: Map<string, unknown>;
   begin(): void;
   /** The application works again: how long it was blocked goes into the journal. */
   finish(): Promise<void>;
@@ -204,6 +258,7 @@ function blockOf<Context>({ journal, clock, maxBlockMs, signal, startGuard }: Sa
   };
   return {
     signal: AbortSignal.any([signal, over.signal]),
+    plans: new Map(),
     begin: () => {
       if (beganMs !== undefined) return;
       endGuard = startGuard();

@@ -6,9 +6,8 @@ import { collect } from "../lib/streams.ts";
 import type { Session } from "../postgres/session.ts";
 import { runTool, type ToolTarget, toolOutput } from "../postgres/tools.ts";
 import { connectionString } from "../restore/load.ts";
-import { restoreTarget } from "../restore/target.ts";
 import type { MoveContext } from "./step.ts";
-import { targetOf } from "./target-database.ts";
+import { sourceFor, targetOf } from "./target-database.ts";
 
 /** One line of the table of contents of an archive of the schema. */
 export interface SchemaEntry {
@@ -40,13 +39,7 @@ export async function withSchemaArchive<T>(
   const folder = await ownedScratchFolder("pgkit-move-");
   try {
     const file = join(folder, "schema.dump");
-    const source = restoreTarget({
-      programs: await context.programs(),
-      connection: context.source.connection,
-      database: context.move.database,
-      applicationName: "pgkit move",
-      signal: context.signal,
-    });
+    const source = await sourceFor(context);
     const sections = ["--section=pre-data", "--section=post-data"];
     const format = ["--format=custom", `--file=${file}`, "--no-password", `--lock-wait-timeout=${lockWaitMs}`];
     await runTool(source, "pg_dump", [...format, ...sections, "-B", "--no-subscriptions"]);

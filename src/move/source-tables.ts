@@ -2,6 +2,7 @@ import type { Session } from "../postgres/session.ts";
 
 /** A table whose rows are copied. */
 export interface SourceTable {
+  oid: number;
   schema: string;
   name: string;
   /** On the disk, with TOAST, without indexes. */
@@ -26,7 +27,7 @@ export interface SourceTable {
  */
 export async function sourceTables(session: Session): Promise<SourceTable[]> {
   const rows = await session.query<{ facts: SourceTable & { condition: string | null } }>(
-    `SELECT json_build_object('schema', nspname, 'name', relname, 'bytes', pg_table_size(c.oid),
+    `SELECT json_build_object('oid', c.oid::int8, 'schema', nspname, 'name', relname, 'bytes', pg_table_size(c.oid),
        'blocks', pg_relation_size(c.oid) / current_setting('block_size')::int,
        'heap', (SELECT amname = 'heap' FROM pg_am WHERE pg_am.oid = c.relam),
        'columns', coalesce(columns, '[]'), 'binary', coalesce(portable, true) AND getdatabaseencoding() = 'UTF8',

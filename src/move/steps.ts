@@ -7,6 +7,7 @@ import { catchUpStep } from "./steps/catch-up.ts";
 import { cleanUpStep } from "./steps/clean-up.ts";
 import { compareStep } from "./steps/compare.ts";
 import { compareStructureStep } from "./steps/compare-structure.ts";
+import { confirmFeedStep } from "./steps/confirm-feed.ts";
 import { copyDataStep } from "./steps/copy-data.ts";
 import { copyRolesStep } from "./steps/copy-roles.ts";
 import { copySchemaStep } from "./steps/copy-schema.ts";
@@ -25,28 +26,32 @@ import { watchStep } from "./steps/watch.ts";
 type AnyStep = SagaStep<MoveContext>;
 
 const before = [preflightStep, backUpStep, copyRolesStep, createDatabaseStep];
-const blocked = [sequencesStep, compareStep, reverseFeedStep, switchStep, unblockStep];
+const blocked = [confirmFeedStep, switchStep, unblockStep, watchStep];
 
-/** With writes blocked from `block-writes` on, for as long as it takes to carry over what was written last. */
+/**
+ * With writes blocked from `block-writes` on, for as long as it takes to carry over what was written last. The feed back
+ * starts as soon as the one forward has stopped, so that its worker is there when it is looked for.
+ */
 const online = [
   ...before,
   ...[copySchemaStep, replicateStep, buildIndexesStep, compareStructureStep, catchUpStep, blockWritesStep, drainStep],
+  ...[reverseFeedStep, sequencesStep, compareStep],
   ...blocked,
-  watchStep,
 ];
 
-/** With writes blocked for the whole copy. */
+/** With writes blocked for the whole copy. The feed back gives tables a replica identity, which would be a difference. */
 const offline = [
   ...before,
   ...[blockWritesStep, copySchemaStep, copyDataStep, buildIndexesStep],
+  ...[sequencesStep, compareStep, reverseFeedStep],
   ...blocked,
-  watchStep,
 ];
 
 /** The steps of a move, in order. */
 export function stepsOf({ mode, options }: Pick<MoveFacts, "mode" | "options">): readonly AnyStep[] {
   const steps = mode === "online" ? online : offline;
-  return erased(steps.filter(({ name }) => options.reverseFeed || name !== reverseFeedStep.name));
+  const back: readonly string[] = [reverseFeedStep.name, confirmFeedStep.name];
+  return erased(steps.filter(({ name }) => options.reverseFeed || !back.includes(name)));
 }
 
 /** What `pgkit move finish` does. */

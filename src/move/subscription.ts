@@ -3,6 +3,7 @@ import { identifier, literal } from "../postgres/quote.ts";
 import type { Session } from "../postgres/session.ts";
 import { sqlStateOf } from "../postgres/session-errors.ts";
 import { dropSlot, readSlot } from "../postgres/slot.ts";
+import { endProcesses } from "./end-processes.ts";
 import { grantPeerAccess, revokePeerAccess, silently } from "./peer.ts";
 import { type PublishedTable, publicationList } from "./published.ts";
 import type { MoveContext, Side } from "./step.ts";
@@ -73,24 +74,28 @@ function needs(what: string, hint: string, cause: unknown): PgkitError {
 }
 
 export interface SubscriptionOptions {
+  from: Side;
+  name: string;
   copyData: boolean;
   binary: boolean;
+  /** False: made where it is missing, and left as it is where it is not. */
+  enabled?: boolean;
 }
 
 /** Makes the subscription to the other side where there is none, on the slot that is there; enables it where it is not. */
 export async function ensureSubscription(
   context: MoveContext,
-  { from, name, copyData, binary }: { from: Side; name: string } & SubscriptionOptions,
+  { from, name, copyData, binary, enabled = true }: SubscriptionOptions,
 ): Promise<void> {
   await context.session(otherSide(from), async (session) => {
     const state = await subscriptionState(session, name);
-    if (state === "disabled") await session.query(`ALTER SUBSCRIPTION ${identifier(name)} ENABLE`);
+    if (state === "disabled" && enabled) await enableSubscription(session, name);
     if (state !== "missing") return;
     const server = context[from];
     const access = await grantPeerAccess(session, { peer: server.peer, database: context.move.database, name });
     if (access.exposed !== undefined) warnOfPassword(context, from, access.exposed);
     const options = [
-      ...["create_slot = false", "enabled = true", "streaming = off", `slot_name = ${literal(name)}`],
+      ...["create_slot = false", `enabled = ${enabled}`, "streaming = off", `slot_name = ${literal(name)}`],
       ...[`copy_data = ${copyData}`, `binary = ${binary}`],
       // What came in by replication itself is not sent back; 15 has no such option.
       ...(context.move[otherSide(from)].major >= 16 && !copyData ? ["origin = none"] : []),
@@ -119,14 +124,18 @@ function warnOfPassword({ report, ...context }: MoveContext, from: Side, why: st
   });
 }
 
+export async function enableSubscription(session: Session, name: string): Promise<void> {
+  await session.query(`ALTER SUBSCRIPTION ${identifier(name)} ENABLE`);
+}
+
 /** Stops the subscription's workers for good: it stays, disabled. One that is not there is not an error. */
 export async function disableSubscription(session: Session, name: string): Promise<void> {
   if ((await subscriptionState(session, name)) === "missing") return;
   await session.query(`ALTER SUBSCRIPTION ${identifier(name)} DISABLE`);
   // PostgreSQL 15 does not wake an idle worker for that.
-  await session.query(
-    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_subscription WHERE subname = $1 AND pid IS NOT NULL",
-    [name],
+  await endProcesses(
+    session,
+    `SELECT pid FROM pg_stat_subscription WHERE subname = ${literal(name)} AND pid IS NOT NULL`,
   );
 }
 
@@ -145,12 +154,7 @@ export async function dropSubscription(session: Session, name: string): Promise<
 
 /** Drops slots and publication on the side that sends; also those that an initial copy has left there. */
 export async function dropPublication(session: Session, name: string, subscriptionOids: readonly number[] = []) {
-  await session.query(
-    `SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots
-     WHERE slot_name = $1 AND active_pid IS NOT NULL AND database = current_database()`,
-    [name],
-  );
-  await dropSlot(session, name);
+  await dropOwnSlot(session, name);
   for (const oid of subscriptionOids) await dropCopySlots(session, oid);
   await session.query(`DROP PUBLICATION IF EXISTS ${identifier(name)}`);
 }
@@ -162,11 +166,15 @@ async function dropCopySlots(session: Session, subscriptionOid: number): Promise
      WHERE database = current_database() AND slot_name LIKE 'pg\\_' || $1::text || '\\_sync\\_%'`,
     [String(subscriptionOid)],
   );
-  for (const { name } of slots) {
-    await session.query(
-      "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = $1 AND active_pid IS NOT NULL",
-      [name],
-    );
-    await dropSlot(session, name);
-  }
+  for (const { name } of slots) await dropOwnSlot(session, name);
+}
+
+/** Also where it is in use: that walsender is ended. */
+async function dropOwnSlot(session: Session, name: string): Promise<void> {
+  await endProcesses(
+    session,
+    `SELECT active_pid FROM pg_replication_slots
+     WHERE slot_name = ${literal(name)} AND active_pid IS NOT NULL AND database = current_database()`,
+  );
+  await dropSlot(session, name);
 }

@@ -9,8 +9,8 @@ import type { MoveContext, Side } from "./step.ts";
 /** An endpoint that does not answer from here must not cost the block its time. */
 const connectTimeoutS = "3";
 
-/** too_many_connections: what whoever logs in to the closed database is told, once the password was right. */
-const closedState = "53300";
+/** too_many_connections, or no privilege: what whoever logs in to the closed database is told, once the password was right. */
+const closedStates: readonly (string | undefined)[] = ["53300", "42501"];
 
 /**
  * Proves that this endpoint leads to the target: as pgkit's own user by the system id, and that the application's user and
@@ -23,15 +23,15 @@ export async function provesTarget(context: MoveContext, where: string, endpoint
   if (found instanceof PgkitError) {
     context.report({
       type: "warning",
-      message: `${where} points at ${spellAddress(endpoint)}, which could not be proven to be ${context.target.instance}: ${found.message}`,
-      hint: "does the application reach its database there? pgkit move rollback leads it back",
+      message: `${where} is to point at ${spellAddress(endpoint)}, which could not be proven to be ${context.target.instance}: ${found.message}`,
+      hint: "does the application reach its database there? after the switch, pgkit move rollback leads it back",
     });
     return;
   }
   if (found !== wanted) {
     throw new PgkitError(
       "system-mismatch",
-      `${where} points at ${spellAddress(endpoint)}, a server with the system id ${found}, and not at ${context.target.instance} (${wanted})`,
+      `${where} is to point at ${spellAddress(endpoint)}, a server with the system id ${found}, and not at ${context.target.instance} (${wanted})`,
       { hint: `correct instances.${context.target.instance}.endpoint, then pgkit move resume` },
     );
   }
@@ -63,7 +63,7 @@ export async function systemIdAt(context: MoveContext, side: Side, endpoint: End
   }
 }
 
-/** The database is closed to all but superusers: to be told so takes the right password. */
+/** The database is closed to all but pgkit: to be told so takes the right password. */
 async function letsIn(context: MoveContext, where: string, endpoint: Endpoint): Promise<void> {
   const { user, password, database } = endpoint;
   if (user === undefined || password === undefined) return;
@@ -75,10 +75,10 @@ async function letsIn(context: MoveContext, where: string, endpoint: Endpoint): 
     await withSession(connection, { applicationName: "pgkit move", signal: context.signal }, async () => undefined);
   } catch (error) {
     context.signal.throwIfAborted();
-    if (sqlStateOf(error) === closedState) return;
+    if (closedStates.includes(sqlStateOf(error))) return;
     throw new PgkitError(
       "postgres-denied",
-      `${where} points at ${spellAddress(endpoint)}, which does not let ${user} in: ${messageOf(error)}`,
+      `${where} is to point at ${spellAddress(endpoint)}, which does not let ${user} in: ${messageOf(error)}`,
       {
         hint: `give ${user} on ${context.target.instance} the password that the application has, and let it in by pg_hba.conf`,
         cause: error,

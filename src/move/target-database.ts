@@ -4,6 +4,7 @@ import { identifier } from "../postgres/quote.ts";
 import { type ToolTarget, toolInput } from "../postgres/tools.ts";
 import { dropDatabase } from "../restore/drop.ts";
 import { restoreTarget } from "../restore/target.ts";
+import { closeStatement } from "./gate.ts";
 import { foreignDatabase, markStatement, stageOf } from "./stage.ts";
 import type { MoveContext } from "./step.ts";
 
@@ -12,13 +13,15 @@ export interface DatabasePlan {
   facts: Pick<DatabaseFacts, "owner" | "encoding" | "locale" | "tablespace">;
   /** For psql, with `:"database"`. */
   grants: readonly string[];
+  /** Who may connect, as SQL spells them: given when it is opened, where it is closed by taking it away. */
+  connects: readonly string[];
   /** The true comment, which the move's mark stands in for. */
   comment: string | null;
 }
 
 /**
  * Makes the empty database on the target: owner, encoding, locale, tablespace and grants as on the source, closed to all but
- * superusers. It is made under a name of the move's own, and gets its name when it is closed and marked: killed at any
+ * pgkit. It is made under a name of the move's own, and gets its name when it is closed and marked: killed at any
  * moment, whatever stands there can be told to be ours.
  */
 export async function makeTargetDatabase(context: MoveContext, plan: DatabasePlan): Promise<void> {
@@ -26,8 +29,8 @@ export async function makeTargetDatabase(context: MoveContext, plan: DatabasePla
   await dropDraft(context);
   const { database } = context.move;
   const statements = [
-    'ALTER DATABASE :"database" CONNECTION LIMIT 0',
     ...plan.grants,
+    closeStatement(draftName(context)),
     markStatement(context, "made", ':"database"'),
     `ALTER DATABASE :"database" RENAME TO ${identifier(database)}`,
   ];
@@ -68,6 +71,13 @@ export async function targetOf(
   const programs = await context.programs();
   const { signal } = context;
   return restoreTarget({ programs, connection, database, signal, applicationName: "pgkit move", settings });
+}
+
+/** The source, for dumps that the target's major loads: its programs, which may be newer than the server. */
+export async function sourceFor({ programs, source, move, signal }: MoveContext): Promise<ToolTarget> {
+  const { connection } = source;
+  const own = { programs: await programs(), connection, database: move.database, signal };
+  return restoreTarget({ ...own, applicationName: "pgkit move" }, move.source.major);
 }
 
 async function dropDraft(context: MoveContext): Promise<void> {

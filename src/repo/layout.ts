@@ -127,7 +127,7 @@ export function moveFolder(instance: string, database: string, id: string): stri
   return `${movesOf(instance, database)}${id}/`;
 }
 
-/** The nth record (from 1) of a move's journal. */
+/** The nth object (from 1) of a move's journal: a record, or several that were written together. */
 export function moveRecordKey(folder: string, number: number): string {
   return `${folder}${String(number).padStart(6, "0")}.json`;
 }

@@ -40,7 +40,7 @@ export async function decodeWal(
   encoding: readonly Encoding[],
   where: string,
 ): Promise<Buffer> {
-  const content = await decodeWhole(once(stored), encoding, identities, where);
+  const content = await decodeWhole(stored, encoding, identities, where);
   const noted = noteOf(stored);
   if (noted !== undefined) assertSame(sumOf(content), noted, where);
   return content;
@@ -75,8 +75,4 @@ function noteOf(stored: Buffer): (Tally & { payloadSha256: string; payloadAt: nu
 
 function sumOf(content: Uint8Array): Tally {
   return { sha256: sha256Of(content), bytes: content.length };
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
 }

@@ -1,5 +1,5 @@
 import { isPgkitError, PgkitError } from "../lib/errors.ts";
-import { collect, type Tally } from "../lib/streams.ts";
+import { collect, release, type Tally } from "../lib/streams.ts";
 import type { Condition, SignalOption } from "../store/store.ts";
 import { sha256Of } from "./files.ts";
 import { readBack } from "./proof.ts";
@@ -31,6 +31,7 @@ export async function putOnce(
   try {
     const { proven } = await store.put(key, stored, { ...(createIfAbsent ? { when: "absent" } : {}), ...lock, signal });
     if (!proven) await proveOrRemove(repository, key, stored, { signal });
+    release(stored);
     return "stored";
   } catch (error) {
     if (!isPgkitError(error, "condition-failed")) throw error;

@@ -1,6 +1,6 @@
 import { isPgkitError, PgkitError } from "../lib/errors.ts";
 import { timelineName, type WalFileKind, walFileKind } from "../lib/lsn.ts";
-import { collect } from "../lib/streams.ts";
+import { collect, release } from "../lib/streams.ts";
 import { type Clock, rfc3339, systemClock } from "../lib/time.ts";
 import type { ObjectInfo, SignalOption } from "../store/store.ts";
 import { putAbsent } from "./absent.ts";
@@ -179,7 +179,9 @@ export async function readWal(
   options: SignalOption = {},
 ): Promise<Buffer> {
   const stored = await collect(await repository.store.get(key, options));
-  return await decodeWal(repository, stored, encoding, `${key} in ${repository.where}`);
+  const content = await decodeWal(repository, stored, encoding, `${key} in ${repository.where}`);
+  if (content !== stored) release(stored);
+  return content;
 }
 
 export interface ListWalOptions extends SignalOption {

@@ -42,7 +42,7 @@ export async function withWalFeed<Result>(
       }
       return bytes;
     },
-    ...{ folder, path: plan.wal, segmentBytes: plan.backup.base.segmentBytes },
+    ...{ folder, walDir: join(dataDir, "pg_wal"), path: plan.wal, segmentBytes: plan.backup.base.segmentBytes },
     ...{ parallel, ahead: 2 * parallel, owner: runAs, clock, report, signal },
   });
   try {

@@ -39,6 +39,8 @@ export async function recoveryStartSettings(start: RecoveryStart): Promise<Recor
     ident_file: ident,
     external_pid_file: "",
     restore_command: start.restoreCommand,
+    // Or a segment that has done its work could take the name of one that was laid into pg_wal, and end the recovery there.
+    wal_recycle: "off",
     hot_standby: start.hotStandby ? "on" : "off",
     // The history file of the new timeline is marked as one to archive, or no later recovery would find that timeline: also
     // where the instance's own archive_mode is not in the backup. With no command it waits for the next start.

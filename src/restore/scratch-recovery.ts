@@ -143,12 +143,13 @@ async function restoreFiles(recovery: ScratchRecovery, places: Places, runAs: Ru
 
 async function startFeed(
   { repository, plan, clock, report, signal }: ScratchRecovery,
-  { wal }: Places,
+  { wal, dataDir }: Places,
   runAs: RunAs | undefined,
 ): Promise<Prefetcher> {
   return prefetcher({
     fetch: (name, ending) => fetchForPlan({ repository, plan }, name, ending),
-    ...{ folder: wal, path: plan.wal, segmentBytes: plan.backup.base.segmentBytes, parallel: 4, ahead: 8 },
+    ...{ folder: wal, walDir: join(dataDir, "pg_wal"), path: plan.wal },
+    ...{ segmentBytes: plan.backup.base.segmentBytes, parallel: 4, ahead: 8 },
     ...{ owner: runAs, clock, report, signal },
   });
 }

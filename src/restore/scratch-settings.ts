@@ -69,6 +69,8 @@ const quiet = {
   shared_buffers: "128MB",
   max_wal_size: "2GB",
   checkpoint_timeout: "1h",
+  // See recovery-start.ts.
+  wal_recycle: "off",
   log_min_messages: "warning",
   // Without it there would be two lines more for every page that is passed over.
   log_error_verbosity: "terse",

@@ -15,9 +15,18 @@ export function archiveCommand({ instance, spool, command }: ServerCommands): st
   return `test ${literally(spool)}/%f.ok -nt %p || ${percents(command)} --instance ${shellWord(instance)} wal push %p`;
 }
 
-/** The text of restore_command: a segment that was fetched ahead is only renamed. */
+/** For so many hundredths of a second a segment is waited for that is on its way; its worker may have been killed. */
+const onItsWay = 1000;
+
+/**
+ * The text of restore_command: a segment that was fetched ahead is only renamed, and one that is on its way is waited for.
+ * To start pgkit for it would take from the worker the processor that it needs.
+ */
 export function restoreCommand({ instance, spool, command }: ServerCommands): string {
-  return `mv ${literally(spool)}/in/%f %p 2>/dev/null || ${percents(command)} --instance ${shellWord(instance)} wal fetch %f %p`;
+  const folder = `${literally(spool)}/in`;
+  const waiting = `n=0; while [ -e ${folder}/.%f.part ] && [ $n -lt ${onItsWay} ]; do n=$((n+1)); sleep 0.01; done`;
+  const fetching = `${percents(command)} --instance ${shellWord(instance)} wal fetch %f %p`;
+  return `${waiting}; mv ${folder}/%f %p 2>/dev/null || ${fetching}`;
 }
 
 /** A program with its arguments as one text for a shell, every word taken as it is. */

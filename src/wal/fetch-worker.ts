@@ -1,6 +1,7 @@
 import { readdir, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { walFileKind } from "../lib/lsn.ts";
+import { release } from "../lib/streams.ts";
 import type { Clock } from "../lib/time.ts";
 import { unlessAbsent } from "../store/file/errors.ts";
 import { serverRuns } from "./control.ts";
@@ -23,7 +24,7 @@ export interface FetchWorkerOptions {
 }
 
 const pollMs = 50;
-const [budgetBytes, aheadBytes] = [48 * 1024 * 1024, 1024 * 1024 * 1024];
+const [budgetBytes, aheadBytes] = [32 * 1024 * 1024, 1024 * 1024 * 1024];
 
 /**
  * Keeps the segments behind the one that recovery asked for last ready in the spool, each under its name only when it is
@@ -110,8 +111,12 @@ async function fetchOne(work: Work, name: string): Promise<void> {
     // Says that the file is on its way, to a command that is asked for it meanwhile.
     await writeFile(draftOf(path), "", { mode: 0o600 });
     const content = await fetchFrom(sources, name, { clock, signal, wholeOnly: true });
-    if (content !== undefined) await publishFile(path, content, { sync: true });
-    else work.ended = true;
+    if (content === undefined) {
+      work.ended = true;
+    } else {
+      await publishFile(path, content, { sync: true });
+      release(content);
+    }
   } catch (error) {
     work.ended = true;
     throw error;

@@ -13,11 +13,13 @@ export interface PublishOptions {
   owner?: FileOwner | undefined;
   /** Waits until the content is on the disk: a power cut must not leave zeros under the name of a segment. */
   sync: boolean;
+  /** Where it is while it is not whole, on the same file system; beside it where left out. */
+  draft?: string | undefined;
 }
 
 /** Writes a file such that it appears under its name only when it is whole. */
 export async function publishFile(path: string, content: Uint8Array, options: PublishOptions): Promise<void> {
-  const draft = draftOf(path);
+  const { draft = draftOf(path) } = options;
   const file = await open(draft, "w", 0o600);
   try {
     await fill(file, content, options);

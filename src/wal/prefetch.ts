@@ -1,8 +1,9 @@
 import { readdir, unlink } from "node:fs/promises";
-import { join } from "node:path";
+import { join, parse } from "node:path";
 import { isPgkitError, PgkitError } from "../lib/errors.ts";
 import { walFileKind } from "../lib/lsn.ts";
 import type { Report } from "../lib/report.ts";
+import { release } from "../lib/streams.ts";
 import type { Clock } from "../lib/time.ts";
 import { unlessAbsent } from "../store/file/errors.ts";
 import { type FileOwner, publishFile, segmentNames, type WalStretch } from "./prefetch-file.ts";
@@ -10,8 +11,10 @@ import { type FileOwner, publishFile, segmentNames, type WalStretch } from "./pr
 export interface PrefetchRequest {
   /** Gives a WAL file's content, `undefined` where it is proven absent: `fetchWal` or `fetchFrom`. */
   fetch: (name: string, signal: AbortSignal) => Promise<Buffer | undefined>;
-  /** There already, of the user that the server runs as, on one file system with pg_wal where that can be; only used by us. */
+  /** There already, of the user that the server runs as, on one file system with pg_wal; only used by us. */
   folder: string;
+  /** The server's pg_wal. It must not recycle segments (`wal_recycle`), or one of its own takes the place of ours. */
+  walDir: string;
   /** The WAL that recovery will ask for, in its order; other files are fetched when they are asked for. */
   path: readonly WalStretch[];
   segmentBytes: number;
@@ -38,16 +41,17 @@ export interface Prefetcher {
 }
 
 const [pollMs, beatMs] = [20, 500];
-const budgetBytes = 48 * 1024 * 1024;
+const budgetBytes = 32 * 1024 * 1024;
 
 /**
- * Feeds the `spoolRestoreCommand` of a recovery: keeps the next segments ready in the folder, each there only when it is
- * whole and checked, and answers what is asked for (`NAME.want`) by the file, by `NAME.absent` where absence is proven, or
- * by `NAME.error`. The files are not synced: they are of use only as long as we run.
+ * Feeds the `spoolRestoreCommand` of a recovery: keeps the next segments ready in pg_wal, each there only when it is
+ * whole and checked, and answers what is asked for (`NAME.want`) by `NAME.placed` for a segment, by the file itself for
+ * another, by `NAME.absent` where absence is proven, or by `NAME.error`. The files are not synced: they are of use only as
+ * long as we run, and whoever recovers after us asks the archive again. What was laid and not taken is removed at the end.
  */
 export async function prefetcher(request: PrefetchRequest): Promise<Prefetcher> {
-  const { folder, clock } = request;
-  for (const name of await readdir(folder)) await unlessAbsent(unlink(join(folder, name)));
+  const { clock } = request;
+  await clear(request);
   const stopping = new AbortController();
   const state: State = {
     ...request,
@@ -72,9 +76,25 @@ export async function prefetcher(request: PrefetchRequest): Promise<Prefetcher> 
     stop: async () => {
       stopping.abort(new PgkitError("cancelled", "the recovery has ended"));
       await Promise.allSettled([ended, ...state.underWay.values()]);
-      await unlessAbsent(unlink(join(folder, "alive")));
+      await clear(request);
     },
   };
+}
+
+/** Takes away what recovery did not take, also of a process that was killed. */
+async function clear({ folder, walDir }: PrefetchRequest): Promise<void> {
+  for (const note of await readdir(folder)) {
+    const { name, ext } = parse(note);
+    if (ext === placed) for (const path of pathsIn(walDir, name)) await unlessAbsent(unlink(path));
+    await unlessAbsent(unlink(join(folder, note)));
+  }
+}
+
+const placed = ".placed";
+
+/** A segment, and the note that keeps the server from archiving it again. */
+function pathsIn(walDir: string, name: string): [string, string] {
+  return [join(walDir, name), join(walDir, "archive_status", `${name}.done`)];
 }
 
 interface State extends PrefetchRequest {
@@ -112,7 +132,7 @@ function answerWants(state: State, names: ReadonlySet<string>, busy: ReadonlySet
   for (const want of names) {
     const name = want.endsWith(".want") ? want.slice(0, -".want".length) : undefined;
     if (name === undefined || busy.has(name)) continue;
-    if ([name, `${name}.absent`, `${name}.error`].some((answer) => names.has(answer))) continue;
+    if (["", placed, ".absent", ".error"].some((ending) => names.has(`${name}${ending}`))) continue;
     state.begun.add(name);
     begin(state, name, () => answer(state, name));
   }
@@ -121,7 +141,7 @@ function answerWants(state: State, names: ReadonlySet<string>, busy: ReadonlySet
 function fetchAhead(state: State, names: ReadonlySet<string>): void {
   const { underWay, parallel, ahead, segmentBytes } = state;
   const slots = Math.max(1, Math.min(parallel, Math.floor(budgetBytes / segmentBytes)));
-  const ready = [...names].filter((name) => walFileKind(name) === "segment" && !underWay.has(name)).length;
+  const ready = [...names].filter((name) => name.endsWith(placed)).length;
   while (underWay.size < slots && ready + underWay.size < ahead) {
     const { value: name, done } = state.upcoming.next();
     if (done === true) return;
@@ -172,8 +192,17 @@ async function patiently(state: State, name: string): Promise<Buffer | undefined
 }
 
 async function publish(state: State, name: string, content: Buffer): Promise<void> {
-  await publishFile(join(state.folder, name), content, { owner: state.owner, sync: false });
+  const how = { owner: state.owner, sync: false };
+  if (walFileKind(name) === "segment") {
+    const [path, done] = pathsIn(state.walDir, name);
+    await publishFile(path, content, { ...how, draft: join(state.folder, `${name}.part`) });
+    await publishFile(done, Buffer.alloc(0), how);
+    await publishFile(join(state.folder, `${name}${placed}`), Buffer.alloc(0), how);
+  } else {
+    await publishFile(join(state.folder, name), content, how);
+  }
   await unlessAbsent(unlink(join(state.folder, `${name}.want`)));
   state.fetched.files += 1;
   state.fetched.bytes += content.length;
+  release(content);
 }

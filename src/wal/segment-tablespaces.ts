@@ -7,8 +7,8 @@ const tablespaceManager = 5;
 const create = 0x00;
 const opcodeMask = 0xf0;
 
-/** How `xl_info` and `xl_rmid` of such a record stand in it, with the padding after them. */
-const pattern = Buffer.from([create, tablespaceManager, 0, 0]);
+/** How `xl_info` and `xl_rmid` of such a record stand in it, with the padding after them, as a number. */
+const infoWord = create | (tablespaceManager << 8);
 
 /**
  * The tablespaces that a CREATE TABLESPACE in this segment makes, with the folder that was given, up to the first record
@@ -33,8 +33,17 @@ export function tablespacesMade(
   return made;
 }
 
-/** Records are aligned to eight bytes, and these four begin the third eight of them. */
+/**
+ * Records are aligned to eight bytes, and these four begin the third eight of them. To search for them by `indexOf` is ten
+ * times slower: they begin and end with zeros, of which a segment is full.
+ */
 function mayMakeTablespace(bytes: Buffer): boolean {
-  for (let at = bytes.indexOf(pattern); at >= 0; at = bytes.indexOf(pattern, at + 1)) if (at % 8 === 0) return true;
+  const { buffer, byteOffset, length } = aligned(bytes);
+  const words = new Uint32Array(buffer, byteOffset, length >> 2);
+  for (let at = 0; at < words.length; at += 2) if (words[at] === infoWord) return true;
   return false;
+}
+
+function aligned(bytes: Buffer): Buffer {
+  return bytes.byteOffset % 4 === 0 ? bytes : Buffer.concat([bytes]);
 }

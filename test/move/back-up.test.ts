@@ -1,23 +1,15 @@
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import { backUpStep } from "../../src/move/steps/back-up.ts";
 import { finalBackupStep } from "../../src/move/steps/final-backup.ts";
 import { listBackups } from "../../src/repo/backups.ts";
 import { filesPrefix } from "../../src/repo/layout.ts";
-import {
-  type MoveClusters,
-  makeApplication,
-  startMoveClusters,
-  stepLifecycle,
-  type TestMove,
-  testMove,
-} from "./support.ts";
+import { clustersOfFile } from "./clusters.ts";
+import { makeApplication, stepLifecycle, type TestMove, testMove } from "./support.ts";
 
-let clusters: MoveClusters;
+const clusters = clustersOfFile();
 beforeAll(async () => {
-  clusters = await startMoveClusters();
   await makeApplication(clusters.source);
-}, 300_000);
-afterAll(() => clusters[Symbol.asyncDispose]());
+});
 
 /** Another move, with the repository of this one. */
 async function next({ context }: TestMove, backupMaxAgeMs = 86_400_000): Promise<TestMove> {

@@ -1,26 +1,19 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
-import { liftBlock, makePermanent } from "../../src/move/block.ts";
+import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { makePermanent } from "../../src/move/block.ts";
 import { blockWritesStep } from "../../src/move/steps/block-writes.ts";
 import { identifier } from "../../src/postgres/quote.ts";
 import type { Switcher } from "../../src/switch/switcher.ts";
 import { eventually } from "../support/eventually.ts";
-import { applicationDatabases } from "./online.ts";
-import { applicationUrl, endpointOf, type MoveClusters, startMoveClusters, testMove } from "./support.ts";
+import { clustersOfFile, newDatabaseOn } from "./clusters.ts";
+import { applicationUrl, endpointOf, testMove } from "./support.ts";
 import { startWriter, type Writer, type WriterOptions } from "./writer.ts";
 
-let clusters: MoveClusters;
-let newDatabase: () => Promise<string>;
+const clusters = clustersOfFile({ source: { settings: { max_prepared_transactions: "5" } } });
+const newDatabase = newDatabaseOn(clusters);
 let database = "";
-beforeAll(async () => {
-  clusters = await startMoveClusters({ source: { settings: { max_prepared_transactions: "5" } } });
-  newDatabase = await applicationDatabases(clusters);
-});
-afterAll(async () => {
-  await clusters[Symbol.asyncDispose]();
-});
 beforeEach(async () => {
   database = await newDatabase();
 });
@@ -74,14 +67,14 @@ describe("a block holds", () => {
   });
 
   test("and what a superuser writes in spite of it is found before the switch", async () => {
-    const { context, run } = await testMove(clusters, { database });
+    const { context, run, undo } = await testMove(clusters, { database });
     await run(blockWritesStep);
     await clusters.source.psql("INSERT INTO teams (name) VALUES ('sneaked in')", database);
     await expect(makePermanent(context)).rejects.toMatchObject({
       code: "move-stopped",
       message: /was written to while it was closed: \d+ rows before, \d+ now/,
     });
-    await liftBlock(context);
+    await undo(blockWritesStep);
     expect(await limit()).toBe("20");
   });
 
@@ -98,7 +91,7 @@ describe("a block that cannot hold is lifted at once", () => {
   test("where an application is a superuser and comes back", async () => {
     const writer = writing({ url: asSuperuser, name: "root app" });
     await writer.more(3);
-    const { context, run } = await testMove(clusters, { database, maxBlockMs: 2000 });
+    const { context, run, undo } = await testMove(clusters, { database, maxBlockMs: 2000 });
     // Found by the block itself where it is quick to come back, else by what it has written then.
     const blocked = run(blockWritesStep).then(async () => {
       await writer.more(1);
@@ -109,7 +102,7 @@ describe("a block that cannot hold is lifted at once", () => {
       message: /postgres \(superuser\) root app|was written to while it was closed/,
       hint: /superuser/,
     });
-    await liftBlock(context);
+    await undo(blockWritesStep);
     expect([await limit(), await deadlines()]).toEqual(["20", "0"]);
     await writer.more(3);
   });

@@ -54,7 +54,13 @@ describe("the copy of the rows", () => {
       await session.query("BEGIN ISOLATION LEVEL REPEATABLE READ");
       const [row] = await session.query<{ snapshot: string }>("SELECT pg_export_snapshot() AS snapshot");
       const { signal } = new AbortController();
-      await copyTables(move.context, { copies, snapshot: row?.snapshot ?? "", signal, onBytes: () => undefined });
+      await copyTables(move.context, {
+        copies,
+        snapshot: row?.snapshot ?? "",
+        signal,
+        onBytes: () => undefined,
+        onTable: () => undefined,
+      });
     });
     expect((await copied(clusters.target, "app")).rows).toEqual((await copied(clusters.source, "app")).rows);
   });
@@ -85,6 +91,22 @@ describe("the copy of the rows", () => {
       expect((await copied(clusters.target, "app")).rows).toEqual((await copied(clusters.source, "app")).rows);
     },
   );
+
+  it("builds the big indexes of a table while another is still copied, and drops them with the rows", async () => {
+    await copyUntil(await offline(), "copy-schema");
+    const blocker = await clusters.target.connect("app");
+    await blocker.query("BEGIN; LOCK TABLE wide IN SHARE MODE");
+    const running = move.run(copyDataStep);
+    running.catch(() => undefined);
+    const indexes = () =>
+      clusters.target.psql("SELECT indexrelid::regclass FROM pg_index WHERE indrelid = 'big'::regclass", "app");
+    await eventually(async () => expect(await indexes()).toBe("big_note"));
+    await blocker.query("COMMIT");
+    await blocker.end();
+    await running;
+    await move.undo(copyDataStep);
+    expect(await indexes()).toBe("");
+  });
 
   it("ends within moments when the move is stopped", async () => {
     await copyUntil(await offline(), "copy-schema");

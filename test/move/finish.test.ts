@@ -31,10 +31,10 @@ beforeAll(async () => {
   );
   await clusters.source.psql("CREATE TABLE kept (a int); ALTER TABLE kept OWNER TO elsewhere");
   move = await testMove(clusters, { pooled: true });
-  await runBefore(move, { name: "reverse-feed" });
+  await runBefore(move, { name: "confirm-feed" });
   const { compared } = await sampledOnly();
   move.results.set(compareStep.name, compared);
-  for (const name of ["reverse-feed", "unblock"]) await runNamed(name);
+  for (const name of ["confirm-feed", "unblock"]) await runNamed(name);
 }, 300_000);
 
 afterAll(async () => {

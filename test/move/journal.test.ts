@@ -32,6 +32,23 @@ describe("the journal of a move", () => {
     expect(journal.steps).toEqual(found?.journal.steps);
   });
 
+  test("writes what can wait together with the next record, and has it at once", async () => {
+    const { clock, repository } = await quietRepository();
+    const journal = await beginJournal(repository, facts, runner(1), { clock });
+    journal.later({ type: "plan", step: "block-writes", plan: { connectionLimit: 7 } });
+    const stepsOf = async () => [
+      ...((await findMove(repository, { database: "litellm" }))?.journal.steps.keys() ?? []),
+    ];
+    expect([[...journal.steps.keys()], await stepsOf()]).toEqual([["block-writes"], []]);
+    await journal.append({ type: "plan", step: "drain" });
+    expect(await stepsOf()).toEqual(["block-writes", "drain"]);
+    const found = await findMove(repository, { database: "litellm" });
+    if (found === undefined) throw new Error("no move was found");
+    await takeUpJournal(repository, found, "resume", runner(2), { clock });
+    await expect(journal.append({ type: "plan", step: "switch" })).rejects.toMatchObject({ code: "locked" });
+    expect(await stepsOf()).toEqual(["block-writes", "drain"]);
+  });
+
   test.each(kindsOfStore)(
     "has one writer on a $kind store: whoever takes it up ends the one before",
     async ({ make }) => {

@@ -1,16 +1,10 @@
-import { afterAll, beforeAll, beforeEach, describe, test } from "vitest";
-import { applicationDatabases, onlineSteps, runBefore } from "./online.ts";
-import { type MoveClusters, startMoveClusters, stepLifecycle, type TestMove, testMove } from "./support.ts";
+import { beforeEach, describe, test } from "vitest";
+import { clustersOfFile, newDatabaseOn } from "./clusters.ts";
+import { onlineSteps, runBefore } from "./online.ts";
+import { stepLifecycle, type TestMove, testMove } from "./support.ts";
 
-let clusters: MoveClusters;
-let newDatabase: () => Promise<string>;
-beforeAll(async () => {
-  clusters = await startMoveClusters();
-  newDatabase = await applicationDatabases(clusters);
-});
-afterAll(async () => {
-  await clusters[Symbol.asyncDispose]();
-});
+const clusters = clustersOfFile();
+const newDatabase = newDatabaseOn(clusters);
 
 let move: TestMove;
 beforeEach(async () => {

@@ -1,6 +1,7 @@
 import type { Step } from "../../src/move/step.ts";
 import { blockWritesStep } from "../../src/move/steps/block-writes.ts";
 import { catchUpStep } from "../../src/move/steps/catch-up.ts";
+import { confirmFeedStep } from "../../src/move/steps/confirm-feed.ts";
 import { drainStep } from "../../src/move/steps/drain.ts";
 import { replicateStep } from "../../src/move/steps/replicate.ts";
 import { reverseFeedStep } from "../../src/move/steps/reverse-feed.ts";
@@ -32,15 +33,19 @@ export const onlineSteps = [
   catchUpStep,
   blockWritesStep,
   drainStep,
-  sequencesStep,
   reverseFeedStep,
+  sequencesStep,
+  confirmFeedStep,
   unblockStep,
 ] as unknown as readonly Step[];
 
 /** Runs the steps before this one. */
 export async function runBefore(move: TestMove, last: { name: string }): Promise<void> {
   const end = onlineSteps.findIndex(({ name }) => name === last.name);
-  for (const step of onlineSteps.slice(0, end)) await move.run(step);
+  const back: readonly string[] = move.context.move.options.reverseFeed
+    ? []
+    : [reverseFeedStep.name, confirmFeedStep.name];
+  for (const step of onlineSteps.slice(0, end)) if (!back.includes(step.name)) await move.run(step);
 }
 
 /** Runs the steps up to this one, it included. */

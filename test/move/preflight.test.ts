@@ -1,18 +1,19 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { PgkitError } from "../../src/lib/errors.ts";
 import { secret } from "../../src/lib/secret.ts";
+import { type Known, know } from "../../src/move/preflight/known.ts";
+import { placeRisks } from "../../src/move/preflight/place.ts";
 import { type Assessment, assess } from "../../src/move/preflight.ts";
 import type { MoveContext, Risk } from "../../src/move/step.ts";
 import { preflightStep } from "../../src/move/steps/preflight.ts";
 import type { Endpoint, Switcher } from "../../src/switch/switcher.ts";
-import { application, type MoveClusters, makeApplication, startMoveClusters, testMove } from "./support.ts";
+import { clustersOfFile } from "./clusters.ts";
+import { application, makeApplication, testMove } from "./support.ts";
 
-let clusters: MoveClusters;
+const clusters = clustersOfFile();
 beforeAll(async () => {
-  clusters = await startMoveClusters();
   await makeApplication(clusters.source);
-}, 300_000);
-afterAll(() => clusters[Symbol.asyncDispose]());
+});
 
 test("an application's database without anything special can be moved online, and nothing is changed by asking", async () => {
   const { context } = await testMove(clusters, { switchers: [switcherAt(clusters.source)] });
@@ -57,6 +58,17 @@ const provoked: Provoked[] = [
     ...{ level: "refusal", message: /table public\.keyed has no replica identity/, offlineWorks: true },
     hint: /^ALTER TABLE public\.keyed REPLICA IDENTITY USING INDEX "Odd"; or move it with --offline$/,
     ...{ remedy: "hint", undo: "DROP TABLE keyed" },
+  },
+  {
+    name: "a table whose rows cannot be compared",
+    sql: `CREATE DOMAIN place AS point; CREATE TABLE spots (a varchar(9), at place, j json[], x int[], s int4range); ALTER TABLE spots REPLICA IDENTITY FULL`,
+    ...{
+      level: "refusal",
+      message: /rows of table public\.spots are told by all columns, and at, j cannot/,
+      offlineWorks: true,
+    },
+    hint: /^give it a primary key: ALTER TABLE public\.spots ADD PRIMARY KEY .*--offline$/,
+    ...{ remedy: "ALTER TABLE spots ADD PRIMARY KEY (a)", undo: "DROP TABLE spots; DROP DOMAIN place" },
   },
   {
     name: "an unlogged table",
@@ -276,6 +288,38 @@ test("two clients in the database are told by name, and pgkit is none of them", 
   } finally {
     for (const client of clients) await client.end();
   }
+});
+
+/** Both servers are of one machine here: what the other one would be, is changed in what is known of them. */
+describe("a target that", () => {
+  let known: Known;
+  beforeAll(async () => {
+    known = await know((await testMove(clusters)).context);
+  });
+  const withDatabase = (facts: Partial<Known["database"]>) => ({ ...known, database: { ...known.database, ...facts } });
+  const told = (level: Risk["level"], message: RegExp, hint: RegExp) => [
+    { level, message: expect.stringMatching(message), hint: expect.stringMatching(hint) },
+  ];
+
+  test("has too little disk is refused by what df says of it", async () => {
+    const sizeBytes = 1e18;
+    expect(await placeRisks(withDatabase({ sizeBytes }))).toEqual(
+      told("refusal", /dedicated has .* of disk free, and the database takes/, /free space there/),
+    );
+  });
+
+  test("does not know the locale is asked for it, and refused", async () => {
+    const locale = { ...known.database.locale, collate: "tlh_KX.UTF-8", ctype: "tlh_KX.UTF-8" };
+    expect(await placeRisks(withDatabase({ locale }))).toEqual(
+      told("refusal", /dedicated does not know the locale tlh_KX\.UTF-8 of the database: /, /locale-gen/),
+    );
+  });
+
+  test("lacks a tablespace takes its tables into the default one", async () => {
+    expect(await placeRisks(withDatabase({ tablespaces: ["fast"] }))).toEqual(
+      told("warning", /dedicated lacks the tablespaces fast/, /CREATE TABLESPACE "fast"/),
+    );
+  });
 });
 
 describe("what points the application", () => {

@@ -1,33 +1,20 @@
-import { mkdir, readdir, readFile, rmdir, stat } from "node:fs/promises";
+import { chmod, copyFile, mkdir, readdir, readFile, rmdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { feedNames } from "../../src/move/names.ts";
 import { catchUpStep } from "../../src/move/steps/catch-up.ts";
 import { replicateStep } from "../../src/move/steps/replicate.ts";
 import { identifier } from "../../src/postgres/quote.ts";
+import { makeCertificate } from "../support/certificate.ts";
 import { eventually } from "../support/eventually.ts";
+import { clustersOfFile, newDatabaseOn } from "./clusters.ts";
 import { cutNetwork } from "./cut-network.ts";
-import { applicationDatabases } from "./online.ts";
-import {
-  application,
-  type MoveClusters,
-  type MoveWorldOptions,
-  startMoveClusters,
-  type TestMove,
-  testMove,
-} from "./support.ts";
+import { application, type MoveWorldOptions, type TestMove, testMove } from "./support.ts";
 
-let clusters: MoveClusters;
-let newDatabase: () => Promise<string>;
-beforeAll(async () => {
-  clusters = await startMoveClusters({
-    target: { settings: { log_statement: "all", log_min_duration_statement: "0" } },
-  });
-  newDatabase = await applicationDatabases(clusters);
+const clusters = clustersOfFile({
+  target: { settings: { log_statement: "all", log_min_duration_statement: "0" } },
 });
-afterAll(async () => {
-  await clusters[Symbol.asyncDispose]();
-});
+const newDatabase = newDatabaseOn(clusters);
 
 /** A database of its own on both, with more than the application's tables on both; the move of it. */
 async function moveOf(more = "", options: MoveWorldOptions = {}): Promise<TestMove & { database: string }> {
@@ -295,6 +282,34 @@ describe("while it follows", () => {
     await clusters.target.psql("DROP TRIGGER no_space ON audit.entries", database);
     await run(replicateStep);
     await expectSame(database, "audit.entries");
+  });
+
+  test("goes by TLS where `peer` says so, and checks whom it speaks to", async () => {
+    const certificate = await makeCertificate(clusters.source, "IP:127.0.0.1");
+    for (const setting of ["ssl = on", "ssl_cert_file = 'server.crt'", "ssl_key_file = 'server.key'"]) {
+      await clusters.source.psql(`ALTER SYSTEM SET ${setting}`);
+    }
+    await clusters.source.psql("SELECT pg_reload_conf()");
+    const { database, context, ...move } = await moveOf();
+    // As the target's server sees it: root of its own is not needed to read a certificate.
+    const root = join(clusters.target.dataDir, "root.crt");
+    await copyFile(certificate, root);
+    await chmod(root, 0o644);
+    const through = async (host: string) => {
+      const { peer } = context.source;
+      const safe = { ...peer, hosts: [{ host, port: clusters.source.port }], sslMode: "verify-full" as const };
+      const source = { ...context.source, peer: { ...safe, parameters: { ...peer.parameters, sslrootcert: root } } };
+      const plan = move.plans.get("replicate") ?? (await replicateStep.prepare?.(context));
+      await replicateStep.run({ ...context, source }, plan as NonNullable<Parameters<typeof replicateStep.run>[1]>);
+    };
+    await expect(through("localhost"), "a name that the certificate has not").rejects.toMatchObject({
+      message: expect.stringMatching(/server certificate for .* does not match host name "localhost"/),
+    });
+    await through("127.0.0.1");
+    await expectSame(database, "teams");
+    expect(
+      await clusters.source.psql("SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_replication USING (pid)"),
+    ).toBe("t");
   });
 
   test("a network that is cut and mended is caught up with", async () => {

@@ -1,6 +1,6 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { parseLsn } from "../../src/lib/lsn.ts";
 import { feedNames } from "../../src/move/names.ts";
 import { flushPosition, waitConfirmed } from "../../src/move/position.ts";
@@ -9,28 +9,14 @@ import { drainStep } from "../../src/move/steps/drain.ts";
 import { replicateStep } from "../../src/move/steps/replicate.ts";
 import { reverseFeedStep } from "../../src/move/steps/reverse-feed.ts";
 import { unblockStep } from "../../src/move/steps/unblock.ts";
-import { applicationDatabases, runThrough, undoAll } from "./online.ts";
-import {
-  application,
-  applicationUrl,
-  type MoveClusters,
-  type MoveWorldOptions,
-  startMoveClusters,
-  type TestMove,
-  testMove,
-} from "./support.ts";
+import { clustersOfFile, newDatabaseOn } from "./clusters.ts";
+import { runThrough, undoAll } from "./online.ts";
+import { application, applicationUrl, type MoveWorldOptions, type TestMove, testMove } from "./support.ts";
 import { startWriter } from "./writer.ts";
 
-let clusters: MoveClusters;
-let newDatabase: () => Promise<string>;
+const clusters = clustersOfFile();
+const newDatabase = newDatabaseOn(clusters);
 let database = "";
-beforeAll(async () => {
-  clusters = await startMoveClusters();
-  newDatabase = await applicationDatabases(clusters);
-});
-afterAll(async () => {
-  await clusters[Symbol.asyncDispose]();
-});
 beforeEach(async () => {
   database = await newDatabase();
 });

@@ -56,22 +56,28 @@ interface Records {
 }
 
 function sagaOn(world: World, records: Records, effect: Effect, more: Partial<Saga<Context>> = {}): Saga<Context> {
+  // What this process knows; `records` is what it leaves behind.
+  const known: Records = { steps: new Map(records.steps) };
+  let waiting: NewRecord[] = [];
   return {
     steps,
     journal: {
-      steps: records.steps,
+      steps: known.steps,
+      later: (record) => {
+        waiting.push(record);
+        apply(known, record);
+      },
       append: (record) =>
         effect(`record ${record.type}`, () => {
-          if (record.type === "plan")
-            records.steps.set(record.step, { plan: record.plan, result: undefined, isDone: false, at: "" });
-          if (record.type === "result")
-            records.steps.set(record.step, { plan: undefined, result: record.result, isDone: true, at: "" });
-          if (record.type === "undone") records.steps.delete(record.step);
+          for (const each of [...waiting, record]) apply(records, each);
+          waiting = [];
+          apply(known, record);
         }),
     },
     contextFor: () => ({ effect, world }),
     opens: "open",
     decides: "switch",
+    plansAhead: true,
     maxBlockMs: undefined,
     clock: systemClock,
     startGuard: () => () => undefined,
@@ -79,6 +85,17 @@ function sagaOn(world: World, records: Records, effect: Effect, more: Partial<Sa
     signal: new AbortController().signal,
     ...more,
   };
+}
+
+type NewRecord = Parameters<Saga<Context>["journal"]["append"]>[0];
+
+function apply({ steps }: Records, record: NewRecord): void {
+  if (record.type === "plan") steps.set(record.step, { plan: record.plan, result: undefined, isDone: false, at: "" });
+  if (record.type === "result") {
+    const plan = steps.get(record.step)?.plan;
+    steps.set(record.step, { plan, result: record.result, isDone: true, at: "" });
+  }
+  if (record.type === "undone") steps.delete(record.step);
 }
 
 const lasting: Effect = async (_, change) => change();
@@ -122,25 +139,29 @@ const moved = {
 };
 
 describe("a saga", () => {
-  test("killed anywhere is resumed to its end, and rolled back to its beginning", async () => {
-    const all = await effectsOf((effect) => goForward(sagaOn(newWorld(), { steps: new Map() }, effect)));
-    expect(all).toBeGreaterThan(15);
-    for (let nth = 1; nth <= all; nth++) {
-      for (const when of ["before", "after"] as const) {
-        for (const then of [goForward, goBack]) {
-          const world = newWorld();
-          const records: Records = { steps: new Map() };
-          const { effect, isDead } = killedAt(nth, when);
-          await goForward(sagaOn(world, records, effect)).catch(() => undefined);
-          expect(isDead()).toBe(true);
-          await then(sagaOn(world, records, lasting));
-          expect(world, `killed ${when} effect ${nth}, then ${then.name}`).toEqual(
-            then === goForward ? moved : newWorld(),
-          );
+  test.each([true, false])(
+    "killed anywhere is resumed to its end, and rolled back to its beginning; planned ahead: %s",
+    async (plansAhead) => {
+      const saga = (world: World, records: Records, effect: Effect) => sagaOn(world, records, effect, { plansAhead });
+      const all = await effectsOf((effect) => goForward(saga(newWorld(), { steps: new Map() }, effect)));
+      expect(all).toBeGreaterThan(14);
+      for (let nth = 1; nth <= all; nth++) {
+        for (const when of ["before", "after"] as const) {
+          for (const then of [goForward, goBack]) {
+            const world = newWorld();
+            const records: Records = { steps: new Map() };
+            const { effect, isDead } = killedAt(nth, when);
+            await goForward(saga(world, records, effect)).catch(() => undefined);
+            expect(isDead()).toBe(true);
+            await then(saga(world, records, lasting));
+            expect(world, `killed ${when} effect ${nth}, then ${then.name}`).toEqual(
+              then === goForward ? moved : newWorld(),
+            );
+          }
         }
       }
-    }
-  });
+    },
+  );
 
   test("killed anywhere on its way back goes on back", async () => {
     const all = await effectsOf(async (effect) => {
@@ -225,10 +246,24 @@ describe("a saga", () => {
     expect([...records.steps.keys()]).toContain("stuck");
   });
 
+  test("lifts a block without undoing what it had only planned", async () => {
+    const [world, records] = [newWorld(), { steps: new Map() }];
+    const effects: string[] = [];
+    const failing: Effect = async (name, change) => {
+      effects.push(name);
+      if (name === "drain") throw new PgkitError("postgres-unreachable", "no answer");
+      change();
+    };
+    const saga = sagaOn(world, records, failing);
+    await expect(goForward(saga)).rejects.toThrow("no answer");
+    expect(effects.filter((name) => name.startsWith("undo"))).toEqual(["undo drain", "undo block"]);
+    expect([[...records.steps.keys()], canWrite(world)]).toEqual([["copy"], true]);
+  });
+
   test("that has lost its journal changes nothing more", async () => {
     const [world, records] = [newWorld(), { steps: new Map() }];
     const losing: Effect = async (name, change) => {
-      if (name === "record result" && world.made.has("drain")) throw new PgkitError("locked", "another goes on");
+      if (name.startsWith("record") && world.made.has("drain")) throw new PgkitError("locked", "another goes on");
       change();
     };
     await expect(goForward(sagaOn(world, records, losing))).rejects.toMatchObject({ code: "locked" });

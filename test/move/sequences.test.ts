@@ -1,8 +1,8 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import { carriedValue, isBehind, type SequenceState } from "../../src/move/sequences.ts";
 import { sequencesStep } from "../../src/move/steps/sequences.ts";
-import { applicationDatabases } from "./online.ts";
-import { application, type MoveClusters, startMoveClusters, testMove } from "./support.ts";
+import { clustersOfFile, newDatabaseOn } from "./clusters.ts";
+import { application, testMove } from "./support.ts";
 
 const state: SequenceState = {
   ...{ schema: "public", name: "s", last: "100", called: true, increment: "1" },
@@ -42,16 +42,9 @@ describe("what a sequence gets on the other side", () => {
 });
 
 describe("the step", () => {
-  let clusters: MoveClusters;
-  let newDatabase: () => Promise<string>;
+  const clusters = clustersOfFile();
+  const newDatabase = newDatabaseOn(clusters);
   let database = "";
-  beforeAll(async () => {
-    clusters = await startMoveClusters();
-    newDatabase = await applicationDatabases(clusters);
-  });
-  afterAll(async () => {
-    await clusters[Symbol.asyncDispose]();
-  });
   beforeEach(async () => {
     database = await newDatabase();
   });

@@ -1,21 +1,9 @@
-import { afterAll, beforeAll, expect, test } from "vitest";
-import {
-  applicationUrl,
-  type MoveClusters,
-  makeApplication,
-  makeEmptyTarget,
-  startMoveClusters,
-  testMove,
-} from "./support.ts";
+import { expect, test } from "vitest";
+import { clustersOfFile } from "./clusters.ts";
+import { applicationUrl, makeApplication, makeEmptyTarget, testMove } from "./support.ts";
 import { startWriter } from "./writer.ts";
 
-let clusters: MoveClusters;
-beforeAll(async () => {
-  clusters = await startMoveClusters();
-});
-afterAll(async () => {
-  await clusters[Symbol.asyncDispose]();
-});
+const clusters = clustersOfFile();
 
 test("the writer's acknowledged numbers are those in its table, in order", async () => {
   await makeApplication(clusters.source);

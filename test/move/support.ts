@@ -114,6 +114,13 @@ export interface MoveWorldOptions extends Partial<MoveOptions> {
   pooled?: boolean;
   /** The port by which the target reaches the source, such as a proxy's. */
   sourcePort?: number;
+  /** How pgkit and the source log in on the target, in place of its superuser. */
+  targetLogin?: Login;
+}
+
+interface Login {
+  user: string;
+  password: string;
 }
 
 /** A move without its engine: a context, and what has been planned, done and reported so far. */
@@ -146,10 +153,14 @@ export async function testMove(clusters: MoveClusters, options: MoveWorldOptions
     id,
     pooled = false,
     sourcePort,
+    targetLogin,
     ...given
   } = options;
   const [from, to] = back ? [clusters.target, clusters.source] : [clusters.source, clusters.target];
-  const sides = { source: moveServer("shared", from, sourcePort), target: moveServer("dedicated", to) };
+  const sides = {
+    source: moveServer("shared", from, sourcePort),
+    target: moveServer("dedicated", to, to.port, targetLogin),
+  };
   moves += 1;
   const move: MoveFacts = {
     id: id ?? `20261129T180000Z-${(0x1000 + moves).toString(16)}`,
@@ -206,12 +217,11 @@ function journaled<T>(value: T): T {
   return value === undefined ? value : JSON.parse(JSON.stringify(value));
 }
 
-function moveServer(instance: string, cluster: Cluster, peerPort = cluster.port): MoveServer {
+function moveServer(instance: string, cluster: Cluster, peerPort = cluster.port, login?: Login): MoveServer {
+  const { user, password } = login ?? { user: cluster.superuser, password: cluster.password };
   const at = (port: number) =>
-    `postgresql://${cluster.superuser}@${cluster.host}:${port}/postgres?sslmode=disable&connect_timeout=2`;
-  const [connection, peer] = [cluster.port, peerPort].map((port) =>
-    parseConnection(at(port), secret(cluster.password)),
-  );
+    `postgresql://${user}@${cluster.host}:${port}/postgres?sslmode=disable&connect_timeout=2`;
+  const [connection, peer] = [cluster.port, peerPort].map((port) => parseConnection(at(port), secret(password)));
   if (connection === undefined || peer === undefined) throw new Error("two ports give two connections");
   return { instance, connection, peer, endpoint: { host: cluster.host, port: cluster.port } };
 }

@@ -1,25 +1,13 @@
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { makePermanent } from "../../src/move/block.ts";
 import { blockWritesStep } from "../../src/move/steps/block-writes.ts";
 import { unblockStep } from "../../src/move/steps/unblock.ts";
+import { clustersOfFile } from "./clusters.ts";
 import { onlineSteps, runBefore, undoAll } from "./online.ts";
-import {
-  applicationUrl,
-  type MoveClusters,
-  makeApplication,
-  makeEmptyTarget,
-  startMoveClusters,
-  testMove,
-} from "./support.ts";
+import { applicationUrl, makeApplication, makeEmptyTarget, testMove } from "./support.ts";
 import { startWriter } from "./writer.ts";
 
-let clusters: MoveClusters;
-beforeAll(async () => {
-  clusters = await startMoveClusters();
-});
-afterAll(async () => {
-  await clusters[Symbol.asyncDispose]();
-});
+const clusters = clustersOfFile();
 
 test("an application that writes all the time loses nothing by a move, nor by its rollback", async () => {
   await Promise.all([makeApplication(clusters.source), makeEmptyTarget(clusters.target)]);

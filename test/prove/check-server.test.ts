@@ -1,13 +1,12 @@
-import { execFile } from "node:child_process";
-import { appendFile, chown, readFile, writeFile } from "node:fs/promises";
+import { chown, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/lib/time.ts";
 import { openSession } from "../../src/postgres/session.ts";
 import { checkVersion } from "../../src/prove/checks/programs.ts";
 import { preparedTransactions } from "../../src/prove/checks/server.ts";
 import { ledger } from "../../src/prove/ledger.ts";
+import { makeCertificate } from "../support/certificate.ts";
 import { type Cluster, startCluster, withCluster } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import { checked, instanceOn } from "./support.ts";
@@ -172,11 +171,3 @@ describe("pgkit check of the way to a server", () => {
     );
   });
 });
-
-async function makeCertificate({ dataDir, runAs }: Cluster): Promise<void> {
-  const [key, certificate] = [join(dataDir, "server.key"), join(dataDir, "server.crt")];
-  const args = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"];
-  await promisify(execFile)("openssl", [...args, "-keyout", key, "-out", certificate]);
-  await appendFile(certificate, "");
-  if (runAs !== undefined) for (const path of [key, certificate]) await chown(path, runAs.uid, runAs.gid);
-}

@@ -16,8 +16,10 @@ async function behindProxy(
   settings: readonly string[],
   port: number,
   clusters: Awaited<ReturnType<typeof startMoveClusters>>,
+  user?: { name: string; password: string },
 ) {
-  const pgkit = await pgkitFor({ shared: { cluster: clusters.source }, external: { cluster: clusters.target } }, [
+  const external = { cluster: clusters.target, ...(user === undefined ? {} : { user }) };
+  const pgkit = await pgkitFor({ shared: { cluster: clusters.source }, external }, [
     ...["applications:", "  litellm:", "    instance: shared", "    switch:"],
     ...settings.map((line) => `      ${line}`),
   ]);
@@ -60,17 +62,22 @@ test("behind PgBouncer the application sees a wait and no error, there and back"
   await expectEveryRow(source, writer);
 }, 180_000);
 
-test("behind HAProxy the server is replaced by an external one, and no component is touched", async () => {
+test("behind HAProxy the server is replaced by a managed one, and no component is touched", async () => {
   await using clusters = await startMoveClusters();
   const { source, target } = clusters;
   await makeApplication(source);
   await using haproxy = await startHaProxy({ backend: `server pg 127.0.0.1:${source.port} check` });
-  const where = `haproxy: { socket: ${haproxy.socket}, backend: postgres, server: pg }`;
-  const { pgkit, writer } = await behindProxy([where], haproxy.port, clusters);
+  const where = `haproxy: { socket: "127.0.0.1:${haproxy.socketPort}", backend: postgres, server: pg }`;
+  const admin = { name: "admin", password: "admin-secret" };
+  await target.psql(`CREATE ROLE admin LOGIN CREATEDB CREATEROLE REPLICATION PASSWORD '${admin.password}'`);
+  // Before 16 only superusers may subscribe.
+  const [way, more] = target.major >= 16 ? ["--online", ", pg_create_subscription"] : ["--offline", ""];
+  await target.psql(`GRANT pg_monitor, pg_signal_backend${more} TO admin`);
+  const { pgkit, writer } = await behindProxy([where], haproxy.port, clusters, admin);
   await using _ = pgkit;
   try {
     await writer.more(20);
-    const moved = await pgkit.json<MoveJson>(["move", "litellm", "--to", "external"]);
+    const moved = await pgkit.json<MoveJson>(["move", "litellm", "--to", "external", way]);
     await writer.more(20);
     expect(moved.state).toBe("switched");
     expect((await pgkit.json<MoveJson>(["move", "finish", "litellm", "--yes"])).state).toBe("finished");

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -81,57 +81,84 @@ describe("a WAL file is absent only where that is proven", () => {
 });
 
 describe("a recovery that is fed", () => {
+  let dataDir: string;
   let folder: string;
   let feeding: Prefetcher | undefined;
   beforeEach(async () => {
-    folder = await mkdtemp(join(tmpdir(), "pgkit feed 100%-"));
+    dataDir = await mkdtemp(join(tmpdir(), "pgkit feed 100%-"));
+    folder = join(dataDir, "pg_wal", "feed");
+    await mkdir(folder, { recursive: true });
+    await mkdir(join(dataDir, "pg_wal", "archive_status"));
   });
   afterEach(async () => {
     await feeding?.stop();
-    await rm(folder, { recursive: true, force: true });
+    await rm(dataDir, { recursive: true, force: true });
   });
 
   const feed = async (fetch: PrefetchRequest["fetch"] = (name) => fetchWal(repository, lineage, name)) => {
     const path = [{ timeline: 1, startLsn: BigInt(segmentBytes), endLsn: BigInt(7 * segmentBytes) }];
     const signal = new AbortController().signal;
     const common = { clock: systemClock, report: () => undefined, signal, patienceMs: 0 };
-    feeding = await prefetcher({ ...common, fetch, folder, path, segmentBytes, parallel: 2, ahead: 3 });
+    const places = { folder, walDir: join(dataDir, "pg_wal") };
+    feeding = await prefetcher({ ...common, ...places, fetch, path, segmentBytes, parallel: 2, ahead: 3 });
     return feeding;
   };
-  /** As PostgreSQL runs it; gives its exit status. */
+  /** As PostgreSQL runs it; gives its exit status, and "placed" where it says that the segment is in pg_wal. */
   const restore = (name: string) => {
-    const to = join(folder, "RECOVERYXLOG");
-    const command = spoolRestoreCommand(folder).replaceAll("%f", name).replaceAll("%p", to).replaceAll("%%", "%");
-    return promisify(execFile)("/bin/sh", ["-c", command]).then(
+    const command = spoolRestoreCommand(folder).replaceAll("%f", name).replaceAll("%p", "pg_wal/RECOVERYXLOG");
+    return promisify(execFile)("/bin/sh", ["-c", command.replaceAll("%%", "%")], { cwd: dataDir }).then(
       () => 0,
-      (error) => Number(error.code),
+      ({ code, stderr }) => (code === 1 && stderr.includes(`restored log file "${name}"`) ? "placed" : Number(code)),
     );
   };
+  const inWal = (name: string) => readFile(join(dataDir, "pg_wal", name));
+  const segments = async (dir = join(dataDir, "pg_wal")) =>
+    (await readdir(dir)).filter((name) => /^[0-9A-F]{24}/.test(name)).sort();
 
   test("finds each segment, and the end where it is proven, also twice", async () => {
     for (let number = 1; number <= 8; number++) await put(number);
     await feed();
     for (let number = 1; number <= 8; number++) {
-      expect(await restore(nameOf(number))).toBe(0);
-      expect(await readFile(join(folder, "RECOVERYXLOG"))).toEqual(made(nameOf(number)));
+      expect(await restore(nameOf(number))).toBe("placed");
+      expect(await inWal(nameOf(number))).toEqual(made(nameOf(number)));
     }
     expect(await restore("00000002.history")).toBe(1);
     expect(await restore(nameOf(9))).toBe(1);
     await put(9);
-    expect(await restore(nameOf(9))).toBe(0);
-    expect(await restore(nameOf(3))).toBe(0);
+    expect(await restore(nameOf(9))).toBe("placed");
+    expect(await restore(nameOf(3))).toBe("placed");
     expect(feeding?.failure).toBeUndefined();
   });
 
-  test("keeps no more ready than it was told", async () => {
-    for (let number = 1; number <= 8; number++) await put(number);
+  test("gives a file of another kind as it is asked for", async () => {
+    const history = Buffer.from("1\t0/3000000\tno recovery target specified\n");
+    await putWal(repository, lineage, "00000002.history", history);
     await feed();
-    expect(await restore(nameOf(1))).toBe(0);
-    const ready = async () => (await readdir(folder)).filter((name) => /^[0-9A-F]{24}$/.test(name)).sort();
-    await eventually(async () => expect(await ready()).toEqual([nameOf(2), nameOf(3), nameOf(4)]));
+    expect(await restore("00000002.history")).toBe(0);
+    expect(await inWal("RECOVERYXLOG")).toEqual(history);
+  });
+
+  test("keeps no more ready than it was told, and removes what was not taken", async () => {
+    for (let number = 1; number <= 8; number++) await put(number);
+    const { stop } = await feed();
+    expect(await restore(nameOf(1))).toBe("placed");
+    const all = [nameOf(1), nameOf(2), nameOf(3), nameOf(4)];
+    await eventually(async () => expect(await segments(folder)).toEqual(all.slice(1).map((name) => `${name}.placed`)));
+    expect(await segments()).toEqual(all);
     // A file that is asked for now is answered after another look at what is to be fetched ahead.
     expect(await restore("00000002.history")).toBe(1);
-    expect(await ready()).toEqual([nameOf(2), nameOf(3), nameOf(4)]);
+    expect(await segments()).toEqual(all);
+    await stop();
+    expect(await segments()).toEqual([nameOf(1)]);
+    expect(await segments(join(dataDir, "pg_wal", "archive_status"))).toEqual([`${nameOf(1)}.done`]);
+  });
+
+  test("stops, and does not end short, when a segment that was laid into pg_wal is gone", async () => {
+    await put(1);
+    await feed();
+    await eventually(async () => expect(await segments(folder)).toEqual([`${nameOf(1)}.placed`]));
+    await rm(join(dataDir, "pg_wal", nameOf(1)));
+    expect(await restore(nameOf(1))).toBe(200);
   });
 
   test("stops, and does not end short, when a file cannot be had", async () => {

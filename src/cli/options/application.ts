@@ -40,9 +40,9 @@ export const applicationOptions = {
     key: `${target}.pgbouncer.configFile`,
     doc: "its configuration file",
   }),
-  haproxySocket: option(value.path, {
+  haproxySocket: option(value.socket, {
     key: `${target}.haproxy.socket`,
-    doc: "admin socket of the HAProxy in front of the database",
+    doc: "admin socket of the HAProxy in front of the database (runtime API)",
   }),
   haproxyBackend: option(value.text, { key: `${target}.haproxy.backend`, doc: "its backend" }),
   haproxyServer: option(value.text, { key: `${target}.haproxy.server`, doc: "the server in that backend" }),

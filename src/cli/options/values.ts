@@ -112,6 +112,12 @@ export const timeZone = one("a time zone such as UTC or Europe/Berlin", (given) 
 /** An absolute path. */
 export const path = one("a path", (given, folder) => (given === "" ? undefined : resolve(folder, given)));
 
+/** Of a program that is reached by a socket of its machine or by the network: an absolute path, or the address as it is. */
+export const socket = one("a path or HOST:PORT", (given, folder) => {
+  if (given === "") return undefined;
+  return /^[^/\s]+:\d+$/.test(given) ? given : resolve(folder, given);
+});
+
 export const cron: ValueType<string> = {
   allowed: "a cron line such as '0 2 * * *' (minute, hour, day of month, month, day of week)",
   shape: "one",

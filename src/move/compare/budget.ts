@@ -1,7 +1,7 @@
 import type { MoveFacts } from "../step.ts";
 
 /** What is taken of the window at most: the rest of a second is for the drain, the switch, and what comes between. */
-const mostMs = 400;
+const mostMs = 250;
 const share = 0.2;
 
 /**

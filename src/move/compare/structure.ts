@@ -101,5 +101,15 @@ async function isSame(target: Session, difference: Difference): Promise<boolean>
   const { kind, of } = difference;
   // The database that a move has made is marked so until `finish`, which puts the comment back.
   if (kind === "database" && of === "comment") return difference.target?.startsWith("pgkit move") === true;
+  if (kind === "database" && of === "granted") return await differsByClosing(target, difference);
   return kind === "view definition" && (await sameView(target, difference));
+}
+
+/** Where pgkit is no superuser the target is closed by taking CONNECT away, and given back when it is opened. */
+async function differsByClosing(session: Session, { source, target }: Difference): Promise<boolean> {
+  const [row] = await session.query<{ superuser: boolean }>(
+    "SELECT current_setting('is_superuser')::bool AS superuser",
+  );
+  const rest = (grants = "[]") => (JSON.parse(grants) as string[]).filter((grant) => !grant.startsWith("CONNECT to "));
+  return row?.superuser === false && rest(source).join() === rest(target).join();
 }

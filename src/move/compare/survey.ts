@@ -74,7 +74,7 @@ async function fingerprintsOf(both: Both): Promise<Survey["fingerprints"]> {
 }
 
 /** Where there is too little to measure: what a slow core does. */
-const defaultBytesPerMs = 20_000;
+export const defaultBytesPerMs = 20_000;
 
 /** Of the biggest table that is hashed in a moment. */
 const [leastBytes, mostBytes] = [1024 * 1024, 16 * 1024 * 1024];

@@ -4,7 +4,10 @@ import { type Found, type Known, onlineRefusal, refusal, some, warning } from ".
 
 /** What is in the database that does not travel, or not by every way. */
 export function contentRisks(known: Known): Found[] {
-  return [...replicaIdentityRisks(known), ...unreplicatedRisks(known), ...bindingRisks(known), ...outsideRisks(known)];
+  return [
+    ...[...replicaIdentityRisks(known), ...equalityRisks(known), ...unreplicatedRisks(known)],
+    ...[...bindingRisks(known), ...outsideRisks(known)],
+  ];
 }
 
 function replicaIdentityRisks({ context, database }: Known): Found[] {
@@ -24,6 +27,22 @@ function replicaIdentityRisks({ context, database }: Known): Found[] {
       ),
     ),
   ];
+}
+
+/**
+ * Where a row is told by all its columns, the receiving side compares them, and gives up at the first UPDATE or DELETE where a
+ * type has no equality. Offline, tables without a key are told so on the way back.
+ */
+function equalityRisks({ context: { move }, database }: Known): Found[] {
+  return database.uncomparable.flatMap(({ name, columns, full }): Found[] => {
+    const what = `rows of table ${name} are told by all columns, and ${columns.join(", ")} cannot be compared for equality`;
+    const remedy = `give it a primary key: ALTER TABLE ${name} ADD PRIMARY KEY (...)`;
+    if (move.mode === "online")
+      return full ? [onlineRefusal(`${what}: an UPDATE or DELETE would stop the copy`, remedy)] : [];
+    return move.options.reverseFeed
+      ? [warning(`${what}: an UPDATE or DELETE on the target ends the way back`, remedy)]
+      : [];
+  });
 }
 
 const slowBytes = 10 * 1024 * 1024;
@@ -121,9 +140,17 @@ function slotRisks(slots: readonly string[]): Found[] {
 
 /** What the database needs of the world around the target. */
 function outsideRisks({ context, database }: Known): Found[] {
-  const { foreignServers, eventTriggers, libraries } = database;
+  const { foreignServers, eventTriggers, libraries, extensionSequences } = database;
   const to = context.target.instance;
   return [
+    ...(extensionSequences.length === 0
+      ? []
+      : [
+          warning(
+            `the values of the sequences ${some(extensionSequences)} are not carried over: they belong to extensions`,
+            `set them on ${to} after the move: SELECT setval('...', ...)`,
+          ),
+        ]),
     ...(foreignServers.length === 0
       ? []
       : [

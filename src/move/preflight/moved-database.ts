@@ -11,7 +11,11 @@ export interface MovedDatabase extends DatabaseFacts {
   readonly bare: readonly { name: string; index: string | null; nullable: readonly string[] }[];
   /** Told by all their columns, without an index: each UPDATE reads the whole table on the other side. */
   readonly fullWithoutIndex: readonly { name: string; bytes: number }[];
+  /** Tables whose rows are told by all their columns, on one side or both, of which some have no equality. */
+  readonly uncomparable: readonly { name: string; columns: readonly string[]; full: boolean }[];
   readonly unlogged: readonly string[];
+  /** Sequences in use that an extension has made without declaring them to be the user's. */
+  readonly extensionSequences: readonly string[];
   readonly foreignServers: readonly string[];
   readonly eventTriggers: readonly string[];
   readonly publications: readonly string[];
@@ -61,6 +65,13 @@ const usableIndex = `SELECT i.* FROM pg_index i WHERE i.indrelid = c.oid AND i.i
 const nullableColumns = `SELECT a.attname FROM unnest(u.indkey[0:u.indnkeyatts - 1]) AS k (n)
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.n WHERE NOT a.attnotnull`;
 
+/** Of what a domain stands for, and an array holds. Composites, ranges and enums have an equality of their own. */
+const hasEquality = `SELECT e.typtype <> 'b' OR EXISTS (SELECT FROM pg_opclass o JOIN pg_am ON pg_am.oid = o.opcmethod
+    WHERE o.opcdefault AND amname IN ('btree', 'hash') AND (o.opcintype = e.oid OR EXISTS (SELECT FROM pg_cast
+      WHERE castsource = e.oid AND casttarget = o.opcintype AND castmethod = 'b' AND castcontext = 'i')))
+  FROM pg_type d JOIN pg_type e ON e.oid = CASE d.typcategory WHEN 'A' THEN d.typelem ELSE d.oid END
+  WHERE d.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END`;
+
 const parts: readonly [string, string][] = [
   ["tables", `SELECT count(*) FROM ${tables} AND c.relpersistence <> 't'`],
   ["actualCollationVersion", `SELECT pg_database_collation_actual_version(oid) FROM pg_database WHERE ${ofDatabase}`],
@@ -79,7 +90,23 @@ const parts: readonly [string, string][] = [
     rows(`SELECT ${name} AS name, pg_table_size(c.oid)::float8 AS bytes FROM ${tables}
       AND c.relreplident = 'f' AND NOT EXISTS (${usableIndex}) ORDER BY 2 DESC`),
   ],
+  [
+    "uncomparable",
+    rows(`SELECT ${name} AS name, json_agg(quote_ident(a.attname) ORDER BY a.attnum) AS columns, c.relreplident = 'f' AS full
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped JOIN pg_type t ON t.oid = a.atttypid
+      WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND ${userSchema} AND NOT ${ofExtension("pg_class", "c.oid")}
+        AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate
+          AND (i.indisprimary OR i.indisreplident)) AND NOT (${hasEquality})
+      GROUP BY 1, 3 ORDER BY 1`),
+  ],
   ["unlogged", list(`SELECT ${name} FROM ${tables} AND c.relpersistence = 'u'`)],
+  [
+    "extensionSequences",
+    list(`SELECT ${name} FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE ${userSchema} AND ${ofExtension("pg_class", "c.oid")}
+        AND NOT EXISTS (SELECT FROM pg_extension WHERE c.oid = ANY (extconfig)) AND pg_sequence_last_value(s.seqrelid) IS NOT NULL`),
+  ],
   ["foreignServers", list("SELECT quote_ident(srvname) FROM pg_foreign_server")],
   ["eventTriggers", list("SELECT quote_ident(evtname) FROM pg_event_trigger WHERE evtenabled <> 'D'")],
   ["publications", list("SELECT quote_ident(pubname) FROM pg_publication WHERE pubname !~ '^pgkit_'")],

@@ -1,9 +1,9 @@
 import { isPgkitError } from "../../lib/errors.ts";
-import { literal } from "../../postgres/quote.ts";
+import { identifier, literal } from "../../postgres/quote.ts";
 import type { Session } from "../../postgres/session.ts";
 import { grantPeerAccess, revokePeerAccess, silently } from "../peer.ts";
 import type { Side } from "../step.ts";
-import { type Found, type Known, refusal } from "./known.ts";
+import { type Found, type Known, onlineRefusal, refusal } from "./known.ts";
 
 /** Of what is made in a transaction that is rolled back. */
 const probe = "pgkit_probe";
@@ -19,7 +19,7 @@ export async function peerRisks(known: Known): Promise<Found[]> {
     ...(mode === "online" ? (["target"] as const) : []),
     ...(options.reverseFeed ? (["source"] as const) : []),
   ];
-  if (!source.superuser || !target.superuser || source.systemId === target.systemId) return [];
+  if (!source.superuser || source.systemId === target.systemId) return [];
   const risks = await Promise.all(receivers.map((side) => reach(known, side)));
   return risks.flat();
 }
@@ -31,7 +31,10 @@ async function reach({ context }: Known, receiver: Side): Promise<Found[]> {
   const database = sender === "source" ? context.move.database : context.target.connection.database;
   const maintenance = context[receiver].connection.database;
   const error = await context.session(receiver, (session) => tryToSubscribe(session, peer, database), maintenance);
-  if (error === undefined) return [];
+  // Of the database that is only asked in; the moved one will be its own to make things in.
+  if (error === undefined || /permission denied for database/.test(error)) return [];
+  const may = /must be superuser|privileges of the|permission denied to create subscription/i;
+  if (receiver === "target" && may.test(error)) return [mayNotSubscribe(context, error)];
   const [from, to] = [context[sender].instance, context[receiver].instance];
   const message = `${to} does not reach ${from} for logical replication: ${error}`;
   return [
@@ -40,6 +43,14 @@ async function reach({ context }: Known, receiver: Side): Promise<Found[]> {
       `let it in by a line of pg_hba.conf on ${from}; where ${to} needs another address, name it by instances.${from}.peer`,
     ),
   ];
+}
+
+function mayNotSubscribe({ target }: Known["context"], error: string): Found {
+  const { instance, connection } = target;
+  return onlineRefusal(
+    `${connection.user} may not subscribe on ${instance}: ${error}`,
+    `GRANT pg_create_subscription TO ${identifier(connection.user)} there, which PostgreSQL 16 and newer have`,
+  );
 }
 
 async function tryToSubscribe(

@@ -7,6 +7,10 @@ export interface PreflightServer {
   readonly systemId: string;
   readonly inRecovery: boolean;
   readonly superuser: boolean;
+  /** Without being one: attributes of the role, and what it is a member of. */
+  readonly may: Readonly<
+    Record<"CREATEDB" | "CREATEROLE" | "REPLICATION" | "pg_monitor" | "pg_signal_backend", boolean>
+  >;
   readonly settings: Readonly<Record<string, string>>;
   /** In use of what the settings allow. */
   readonly used: { connections: number; senders: number; slots: number; workers: number };
@@ -22,6 +26,9 @@ export async function preflightServer(session: Session, database: string): Promi
        'major', current_setting('server_version_num')::int / 10000,
        'systemId', (SELECT system_identifier::text FROM pg_control_system()),
        'inRecovery', pg_is_in_recovery(), 'superuser', current_setting('is_superuser')::bool,
+       'may', (SELECT json_build_object('CREATEDB', rolcreatedb, 'CREATEROLE', rolcreaterole, 'REPLICATION', rolreplication,
+           'pg_monitor', pg_has_role('pg_monitor', 'USAGE'), 'pg_signal_backend', pg_has_role('pg_signal_backend', 'USAGE'))
+         FROM pg_roles WHERE rolname = current_user),
        'settings', (SELECT json_object_agg(name, setting) FROM pg_settings WHERE name = ANY ($2)),
        'used', json_build_object(
          'connections', (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),

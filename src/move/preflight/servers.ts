@@ -18,7 +18,7 @@ export function serverRisks({ context, source, target }: Known): Found[] {
         ),
       );
     }
-    if (!server.superuser) risks.push(needsSuperuser(name(side), server));
+    if (side === "source" && !server.superuser) risks.push(needsSuperuser(name(side), server));
     if (server.systemId !== move[side].systemId) {
       risks.push(
         refusal(

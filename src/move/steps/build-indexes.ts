@@ -1,7 +1,7 @@
 import { isPgkitError, PgkitError } from "../../lib/errors.ts";
 import { labelStatements, settingStatements } from "../../postgres/database-scripts.ts";
 import { analyzeAll } from "../analyze.ts";
-import { planBuilds, runBuilds } from "../build-order.ts";
+import { isBuild, planBuilds, runBuilds } from "../build-order.ts";
 import { buildSettings } from "../build-settings.ts";
 import { dropInvalidIndexes, dropPostData } from "../drop-post-data.ts";
 import { type PostEntry, postEntries } from "../post-data.ts";
@@ -75,8 +75,7 @@ async function buildRest(context: MoveContext, archive: SchemaArchive, all: read
   const settings = await context.session("target", (session) => buildSettings(session, jobs));
   const load = (some: readonly PostEntry[], atOnce = 1) =>
     patiently(context, () => archive.load(some, { jobs: atOnce, settings }));
-  const isBuild = ({ type, table }: PostEntry) => table !== undefined && (type === "INDEX" || type === "CONSTRAINT");
-  const builds = entries.filter((entry) => isBuild(entry) && !entry.ofView);
+  const builds = entries.filter(isBuild);
   const attach = entries.filter(({ type }) => type === "INDEX ATTACH");
   const foreignKeys = entries.filter(({ type }) => type === "FK CONSTRAINT");
   const done = new Set([...builds, ...attach, ...foreignKeys]);

@@ -1,10 +1,11 @@
 import { PgkitError } from "../../lib/errors.ts";
 import { feedHealth, feedWatch } from "../feed-errors.ts";
 import { feedNames } from "../names.ts";
-import { confirmedBy, flushPosition, skipTo, waitConfirmed } from "../position.ts";
+import { confirmedBy, flushPosition, waitConfirmed } from "../position.ts";
+import { dropReverseFeed, isReverseFeedPrepared, prepareReverseFeed, skipCopied } from "../reverse-feed.ts";
 import { refuseSchemaChanges } from "../schema-changes.ts";
 import type { MoveContext, Step } from "../step.ts";
-import { dropPublication, ensureSlot, ensureSubscription, subscriptionState } from "../subscription.ts";
+import { ensureSubscription, subscriptionState } from "../subscription.ts";
 import { drainStep } from "./drain.ts";
 import { replicateStep } from "./replicate.ts";
 
@@ -17,7 +18,7 @@ export interface CatchUpResult {
 const closeMs = 500;
 
 /**
- * The target is so close behind the source that the rest is quick. The slot of the way back is made here too, as it must
+ * The target is so close behind the source that the rest is quick. The way back is prepared here too: its slot must
  * wait for every transaction that writes on the target's server, of whatever database.
  */
 export const catchUpStep: Step<undefined, CatchUpResult> = {
@@ -26,14 +27,14 @@ export const catchUpStep: Step<undefined, CatchUpResult> = {
   mode: "online",
   async check(context) {
     if ((await drainStep.check(context, undefined)) === "done") return "done";
-    const { forward, back } = feedNames(context.move);
+    const { forward } = feedNames(context.move);
     const state = await context.session("target", (session) => subscriptionState(session, forward));
-    if (state !== "enabled" || (await isSlotMissing(context, back))) return "todo";
+    if (state !== "enabled" || !(await isReverseFeedPrepared(context))) return "todo";
     const lagMs = await lagOf(context, forward, closeMs);
     return lagMs === undefined ? "todo" : "done";
   },
   async run(context) {
-    const { forward, back } = feedNames(context.move);
+    const { forward } = feedNames(context.move);
     const plan = context.planOf(replicateStep);
     if (plan !== undefined) await refuseSchemaChanges(context, "source", plan.schema);
     await ensureSubscription(context, {
@@ -42,10 +43,11 @@ export const catchUpStep: Step<undefined, CatchUpResult> = {
       copyData: false,
       binary: plan?.binary === true,
     });
-    if (context.move.options.reverseFeed) await context.session("target", (session) => ensureSlot(session, back));
+    if (context.move.options.reverseFeed) await prepareReverseFeed(context);
     const lagMs = await waitClose(context, forward);
     if (plan !== undefined) await refuseSchemaChanges(context, "source", plan.schema);
-    await keepSlotNear(context, back);
+    // So that little is left to skip while writes are blocked.
+    if (context.move.options.reverseFeed) await skipCopied(context);
     return { lagMs };
   },
   async verify(context) {
@@ -56,10 +58,7 @@ export const catchUpStep: Step<undefined, CatchUpResult> = {
       hint: "was it altered by hand? pgkit move resume",
     });
   },
-  async undo(context) {
-    const { back } = feedNames(context.move);
-    await context.session("target", (session) => dropPublication(session, back));
-  },
+  undo: (context) => dropReverseFeed(context),
 };
 
 async function waitClose(context: MoveContext, name: string): Promise<number> {
@@ -110,17 +109,3 @@ async function lagOf(
 }
 
 const tooLate = new PgkitError("move-stopped", "the target is too far behind");
-
-async function isSlotMissing(context: MoveContext, name: string): Promise<boolean> {
-  if (!context.move.options.reverseFeed) return false;
-  const rows = await context.session("target", (session) =>
-    session.query("SELECT FROM pg_replication_slots WHERE slot_name = $1", [name]),
-  );
-  return rows.length === 0;
-}
-
-/** So that little is left to skip while writes are blocked. */
-async function keepSlotNear(context: MoveContext, name: string): Promise<void> {
-  if (!context.move.options.reverseFeed) return;
-  await context.session("target", async (session) => skipTo(session, name, await flushPosition(session)));
-}

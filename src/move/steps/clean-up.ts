@@ -3,8 +3,9 @@ import { dumpRoles } from "../../postgres/roles.ts";
 import { serverFacts } from "../../postgres/server-facts.ts";
 import { dropDatabase } from "../../restore/drop.ts";
 import { dropRoles } from "../drop-roles.ts";
+import { forgetStatement } from "../gate.ts";
 import { feedNames } from "../names.ts";
-import { stageOf, unmark } from "../stage.ts";
+import { onTarget, stageOf, unmark } from "../stage.ts";
 import type { MoveContext, Side, Step } from "../step.ts";
 import { dropPublication, dropSubscription } from "../subscription.ts";
 import { mustBeThere } from "./back-up.ts";
@@ -34,7 +35,7 @@ export const cleanUpStep: Step<CleanUpPlan, CleanedUp> = {
     if (await exists(context, "source")) return plan === undefined ? "todo" : "partial";
     if (context.resultOf(finalBackupStep) === undefined) return "todo";
     const isMarked = (await stageOf(context)) !== "foreign";
-    return isMarked || (await hasBackFeed(context)) ? "partial" : "done";
+    return isMarked || (await hasReverseFeed(context)) ? "partial" : "done";
   },
   async prepare(context) {
     const known = context.planOf(cleanUpStep);
@@ -48,6 +49,7 @@ export const cleanUpStep: Step<CleanUpPlan, CleanedUp> = {
     await dropWayBack(context);
     await dropOld(context);
     await dropRoles(context, roles, { side: "source" });
+    await onTarget(context, forgetStatement(context.move.database));
     await unmark(context, context.planOf(createDatabaseStep)?.comment ?? null);
     return { dropped: `${context.source.instance}/${context.move.database}`, backup };
   },
@@ -132,7 +134,7 @@ async function exists(context: MoveContext, side: Side): Promise<boolean> {
   return rows.length > 0;
 }
 
-async function hasBackFeed(context: MoveContext): Promise<boolean> {
+async function hasReverseFeed(context: MoveContext): Promise<boolean> {
   const sql = "SELECT FROM pg_replication_slots WHERE slot_name = $1";
   return (await maintaining(context, "target", sql, [feedNames(context.move).back])).length > 0;
 }

@@ -5,7 +5,7 @@ import { compareBudgetMs } from "../compare/budget.ts";
 import { compareContent } from "../compare/content.ts";
 import { proofFailed } from "../compare/proof-failed.ts";
 import { compareSequences } from "../compare/sequences.ts";
-import { survey } from "../compare/survey.ts";
+import { defaultBytesPerMs, type Survey, survey } from "../compare/survey.ts";
 import { provableTables } from "../compare/table-list.ts";
 import type { Difference, ProofReport } from "../proof-report.ts";
 import { storeProof } from "../proof-store.ts";
@@ -20,8 +20,8 @@ import { compareStructureStep } from "./compare-structure.ts";
 export const compareStep: Step<undefined, ProofReport> = {
   name: "compare",
   does: "compares every table by number of rows and checksum, sequences, large objects, and what else may have changed",
-  blocks: true,
   check: async (context) => (context.resultOf(compareStep) === undefined ? "todo" : "done"),
+  prepare: openSessions,
   run: compareBoth,
   verify: async ({ move }, { differences }) => {
     if (differences.length > 0) throw proofFailed(move.database, differences);
@@ -33,7 +33,7 @@ async function compareBoth(context: MoveContext): Promise<ProofReport> {
   const { clock, move } = context;
   const startedAt = rfc3339(clock.now());
   const startedMs = clock.monotonicMs();
-  const { lsns, ...found } = await withBoth(context, (both) => compareParts(context, both));
+  const { lsns, ...found } = await compareParts(context);
   const proof: ProofReport = {
     ...{ format: 1, move: move.id, database: move.database },
     source: { instance: move.source.instance, systemId: move.source.systemId, lsn: lsns.source },
@@ -46,21 +46,40 @@ async function compareBoth(context: MoveContext): Promise<ProofReport> {
   return proof;
 }
 
-async function compareParts(context: MoveContext, both: Both) {
-  const { clock, move } = context;
-  const startedMs = clock.monotonicMs();
-  const lsns = await lsnsOf(both);
-  const structure = await survey(context, both, context.resultOf(compareStructureStep));
-  const tables = await provableTables(both.source);
-  const budgetMs = Math.max(0, compareBudgetMs(move) - (clock.monotonicMs() - startedMs));
-  const content = await compareContent(context, both, tables, { budgetMs, bytesPerMs: structure.bytesPerMs });
-  const sequences = await compareSequences(both);
-  const objects = await compareLargeObjects(both);
+/** Beside the workers that compare rows: one for the structure, one for what is neither. */
+const pairsBeside = 2;
+
+/** Opening a session takes longer than what most of them ask: the pool keeps them until rows stand still. */
+async function openSessions(context: MoveContext): Promise<undefined> {
+  const pairs = Array.from({ length: context.move.options.jobs + pairsBeside });
+  await Promise.all(pairs.map(() => withBoth(context, async () => undefined)));
+}
+
+/** All at once, each with sessions of its own: nothing changes on either side. */
+async function compareParts(context: MoveContext) {
+  const known = context.resultOf(compareStructureStep);
+  const [structure, content, others] = await Promise.all([
+    withBoth(context, (both) => survey(context, both, known)),
+    withBoth(context, (both) => compareRows(context, both, known)),
+    withBoth(context, async (both) => ({
+      lsns: await lsnsOf(both),
+      sequences: await compareSequences(both),
+      objects: await compareLargeObjects(both),
+    })),
+  ]);
+  const { lsns, sequences, objects } = others;
   return {
     ...{ lsns, tables: content.tables, objects: structure.objects, sequences: sequences.count },
     ...{ largeObjects: objects.value, remarks: structure.remarks },
     differences: [structure, content, sequences, objects].flatMap(({ differences }) => differences),
   };
+}
+
+async function compareRows(context: MoveContext, both: Both, known: Survey | undefined) {
+  const startedMs = context.clock.monotonicMs();
+  const tables = await provableTables(both.source);
+  const budgetMs = Math.max(0, compareBudgetMs(context.move) - (context.clock.monotonicMs() - startedMs));
+  return await compareContent(context, both, tables, { budgetMs, bytesPerMs: known?.bytesPerMs ?? defaultBytesPerMs });
 }
 
 async function compareLargeObjects({ source, target }: Both) {

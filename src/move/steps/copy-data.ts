@@ -2,6 +2,8 @@ import { PgkitError } from "../../lib/errors.ts";
 import type { Session } from "../../postgres/session.ts";
 import { planCopies, relationOf } from "../copy-plan.ts";
 import { copyTables } from "../copy-tables.ts";
+import { dropPostData } from "../drop-post-data.ts";
+import { buildEarly, comingTables } from "../early-builds.ts";
 import { copyLargeObjects, countLargeObjects, unlinkAll } from "../large-objects.ts";
 import { type SourceTable, sourceTables } from "../source-tables.ts";
 import { hasReached, requireOurs, setStage, stageOf } from "../stage.ts";
@@ -16,7 +18,7 @@ export interface CopiedData {
 
 export const copyDataStep: Step<{ bytes: number }, CopiedData> = {
   name: "copy-data",
-  does: "copies all rows and large objects from server to server, several tables at once and big ones in parts, as of one moment",
+  does: "copies all rows and large objects from server to server, several tables at once and big ones in parts, as of one moment; big indexes are built as soon as their table is there",
   mode: "offline",
   check: async (context, plan) => {
     if (plan === undefined) return "todo";
@@ -62,15 +64,17 @@ async function run(context: MoveContext): Promise<CopiedData> {
   return copied;
 }
 
-/** A copy that was cut cannot go on: its snapshot is gone. It begins anew. */
+/** A copy that was cut cannot go on: its snapshot is gone. It begins anew, without the indexes that were built meanwhile. */
 async function empty(context: MoveContext): Promise<void> {
   await context.session("target", async (session) => {
     const tables = (await sourceTables(session)).filter(({ condition }) => condition === undefined);
     const filled = tables.some(({ blocks }) => blocks > 0);
     await unlinkAll(session);
+    if (!filled) return;
     // In one statement, so that foreign keys between them do not matter.
-    if (filled) await session.query(`TRUNCATE ONLY ${tables.map(relationOf).join(", ONLY ")}`);
+    await session.query(`TRUNCATE ONLY ${tables.map(relationOf).join(", ONLY ")}`);
   });
+  await dropPostData(context);
 }
 
 async function exportSnapshot(session: Session): Promise<string> {
@@ -100,14 +104,17 @@ async function copyAll(
   const stop = new AbortController();
   const signal = AbortSignal.any([context.signal, lost, stop.signal]);
   const copies = planCopies(tables, move.options.jobs);
-  const both = [
-    copyTables(context, { copies, snapshot, onBytes, signal }),
+  const coming = comingTables(signal);
+  const oids = tables.map(({ oid }) => oid);
+  const all = [
+    copyTables(context, { copies, snapshot, onBytes, onTable: coming.add, signal }),
     copyLargeObjects(context, snapshot, signal),
+    buildEarly({ ...context, signal }, coming, oids),
   ] as const;
-  for (const each of both) each.catch((error: unknown) => stop.abort(error));
-  await Promise.allSettled(both);
+  for (const each of all) each.catch((error: unknown) => stop.abort(error));
+  await Promise.allSettled(all);
   stop.signal.throwIfAborted();
-  const [rows, largeObjects] = await Promise.all(both);
+  const [rows, largeObjects] = await Promise.all(all);
   const seconds = (clock.monotonicMs() - startedMs) / 1000;
   report({ type: "done", task, bytes, seconds, summary: `${rows} rows of ${tables.length} tables` });
   return { tables: tables.length, largeObjects, rows };

@@ -30,7 +30,8 @@ export const copyRolesStep: Step<RolesPlan, { created: number }> = {
   run: async (context, plan) => {
     const { script } = await context.session("source", dumpRoles);
     const passwords = await passwordStatements(context, await missingOnTarget(context, plan.create));
-    await runOnTarget(context, `${script}${passwords.map((each) => `${each};\n`).join("")}`, context.move.database);
+    const all = [...passwords.map((each) => `${each};\n`), membershipOfOwn([...plan.create, ...plan.existing])];
+    await runOnTarget(context, `${script}${all.join("")}`, context.move.database);
     return { created: plan.create.length };
   },
   verify: async (context) => {
@@ -45,6 +46,16 @@ export const copyRolesStep: Step<RolesPlan, { created: number }> = {
     if (plan !== undefined) await dropRoles(context, plan.create, { among: [...plan.create, ...plan.existing] });
   },
 };
+
+/** For psql. Who is no superuser makes and alters things of a role as its member, which from 16 on takes both options. */
+function membershipOfOwn(names: readonly string[]): string {
+  if (names.length === 0) return "";
+  return `SELECT format('GRANT %I TO %I', rolname, current_user)
+      || CASE WHEN current_setting('server_version_num')::int >= 160000 THEN ' WITH INHERIT TRUE, SET TRUE' ELSE '' END
+    FROM pg_catalog.pg_roles WHERE NOT current_setting('is_superuser')::bool AND NOT rolsuper
+      AND rolname IN (${names.map(literal).join(", ")}) AND NOT pg_catalog.pg_has_role(rolname, 'USAGE') \\gexec
+`;
+}
 
 /** Fails with `move-refused` where the application could not log in on the target. */
 async function prepare(context: MoveContext): Promise<RolesPlan> {

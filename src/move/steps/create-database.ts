@@ -1,13 +1,15 @@
 import { PgkitError } from "../../lib/errors.ts";
 import { databaseFacts } from "../../postgres/database-facts.ts";
 import { grantStatements } from "../../postgres/database-scripts.ts";
+import type { Session } from "../../postgres/session.ts";
+import { isClosed } from "../gate.ts";
 import { foreignDatabase, onTarget, requireOurs, stageOf } from "../stage.ts";
 import type { MoveContext, Step } from "../step.ts";
 import { type DatabasePlan, dropTargetDatabase, makeTargetDatabase } from "../target-database.ts";
 
 export const createDatabaseStep: Step<DatabasePlan, { database: string }> = {
   name: "create-database",
-  does: "makes the database on the target, with owner, encoding, locale and grants of the source, closed to all but superusers",
+  does: "makes the database on the target, with owner, encoding, locale and grants of the source, closed to all but pgkit",
   check: async (context, plan) => {
     const stage = await stageOf(context);
     if (stage === "foreign") throw foreignDatabase(context);
@@ -20,44 +22,38 @@ export const createDatabaseStep: Step<DatabasePlan, { database: string }> = {
   },
   verify: async (context) => {
     await requireOurs(context);
-    const [found] = await onTarget<{ limit: number }>(
-      context,
-      "SELECT datconnlimit AS limit FROM pg_database WHERE datname = $1",
-      [context.move.database],
-    );
-    if (found?.limit === 0) return;
-    const { instance } = context.target;
-    throw new PgkitError(
-      "verification-failed",
-      `database ${context.move.database} on ${instance} has the connection limit ${found?.limit}, not 0`,
-      { hint: "somebody has opened it: its data is not whole yet; close it (CONNECTION LIMIT 0) and resume the move" },
-    );
+    const { session, target, move } = context;
+    if (await session("target", (server) => isClosed(server, move.database), target.connection.database)) return;
+    throw new PgkitError("verification-failed", `database ${move.database} on ${target.instance} is open to others`, {
+      hint: "somebody has opened it: its data is not whole yet; close it (CONNECTION LIMIT 0) and resume the move",
+    });
   },
   undo: (context) => dropTargetDatabase(context),
 };
 
-/** Fails with `move-refused` where pgkit itself would be shut out of the closed database. */
 async function prepare(context: MoveContext): Promise<DatabasePlan> {
-  const { target, move } = context;
-  const [me] = await onTarget<{ superuser: boolean; name: string }>(
-    context,
-    "SELECT current_setting('is_superuser')::bool AS superuser, current_user AS name",
-  );
-  if (me?.superuser !== true) {
-    throw new PgkitError("move-refused", `${me?.name} is no superuser on ${target.instance}`, {
-      hint: "the target's database is closed to all but superusers until the switch: let pgkit connect as one",
-    });
-  }
   const plan = await context.session("source", async (session): Promise<DatabasePlan> => {
     const { owner, encoding, locale, tablespace } = await databaseFacts(session);
     const [own] = await session.query<{ comment: string | null }>(
       "SELECT shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = current_database()",
     );
     const grants = await grantStatements(session);
-    return { facts: { owner, encoding, locale, tablespace }, grants, comment: own?.comment ?? null };
+    const connects = await connectStatements(session);
+    return { facts: { owner, encoding, locale, tablespace }, grants, connects, comment: own?.comment ?? null };
   });
-  await warnOfTablespace(context, plan.facts.tablespace, move.database);
+  await warnOfTablespace(context, plan.facts.tablespace, context.move.database);
   return plan;
+}
+
+/** Also by the default, where the database has no ACL of its own. */
+async function connectStatements(session: Session): Promise<string[]> {
+  const rows = await session.query<{ who: string }>(
+    `SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
+         || CASE WHEN a.is_grantable AND a.grantee <> datdba THEN ' WITH GRANT OPTION' ELSE '' END AS who
+     FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) AS a
+     WHERE datname = current_database() AND a.privilege_type = 'CONNECT' ORDER BY 1`,
+  );
+  return rows.map(({ who }) => who);
 }
 
 async function warnOfTablespace(context: MoveContext, name: string, database: string): Promise<void> {

@@ -1,12 +1,11 @@
 import { PgkitError } from "../../lib/errors.ts";
 import { parseLsn } from "../../lib/lsn.ts";
-import { identifier } from "../../postgres/quote.ts";
 import { feedHealth, feedWatch } from "../feed-errors.ts";
 import { feedNames } from "../names.ts";
 import { confirmedBy, waitConfirmed } from "../position.ts";
 import { schemaChanges, schemaFingerprint } from "../schema-changes.ts";
 import type { MoveContext, Step } from "../step.ts";
-import { disableSubscription, ensureSubscription, subscriptionState } from "../subscription.ts";
+import { disableSubscription, enableSubscription, ensureSubscription, subscriptionState } from "../subscription.ts";
 import { blockWritesStep } from "./block-writes.ts";
 import { replicateStep } from "./replicate.ts";
 import { unblockStep } from "./unblock.ts";
@@ -57,7 +56,7 @@ export const drainStep: Step<undefined, DrainResult> = {
     const { forward: name } = feedNames(context.move);
     await context.session("target", async (session) => {
       const state = await subscriptionState(session, name);
-      if (state === "disabled") await session.query(`ALTER SUBSCRIPTION ${identifier(name)} ENABLE`);
+      if (state === "disabled") await enableSubscription(session, name);
     });
   },
 };

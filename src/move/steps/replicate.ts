@@ -1,5 +1,6 @@
 import { PgkitError } from "../../lib/errors.ts";
 import type { Session } from "../../postgres/session.ts";
+import { isClosed } from "../gate.ts";
 import { copyState, waitCopied } from "../initial-copy.ts";
 import { feedNames } from "../names.ts";
 import { isBinarySafe, type PublishedTable, publishedTables, qualified, refuseUnpublishable } from "../published.ts";
@@ -118,17 +119,16 @@ async function emptyTables(context: MoveContext, session: Session, tables: reado
   }
   const [first] = full;
   if (first === undefined) return;
-  const [row] = await session.query<{ limit: number }>(
-    `SELECT datconnlimit AS "limit" FROM pg_database WHERE datname = current_database()`,
-  );
-  if (row?.limit !== 0) {
+  if ((await isClosed(session, context.move.database)) !== true) {
     const message = `database ${context.move.database} on ${context.target.instance} has rows and is open to others, such as ${qualified(first)}`;
     throw new PgkitError("refused-overwrite", message, {
       hint: "drop it there where nobody needs it, then move again",
     });
   }
   await session.query("BEGIN");
-  await session.query("SELECT set_config('session_replication_role', 'replica', true)");
+  await session.query(
+    "SELECT set_config(name, 'replica', true) FROM (VALUES ('session_replication_role')) AS v (name) WHERE has_parameter_privilege(name, 'SET')",
+  );
   // What an extension itself put into a table of its own stays.
   const [ofExtensions, own] = [tables.filter(({ filter }) => filter !== null), tables.filter((t) => t.filter === null)];
   for (const table of ofExtensions) await session.query(`DELETE FROM ONLY ${qualified(table)} ${table.filter}`);

@@ -1,88 +1,53 @@
 import { PgkitError } from "../../lib/errors.ts";
-import { formatLsn } from "../../lib/lsn.ts";
 import type { Session } from "../../postgres/session.ts";
-import { feedHealth, feedWatch } from "../feed-errors.ts";
 import { feedNames } from "../names.ts";
-import { flushPosition, skipTo, waitConfirmed } from "../position.ts";
-import { isBinarySafe, type PublishedTable, publishedTables, qualified } from "../published.ts";
+import { publishedTables, qualified } from "../published.ts";
+import { dropReverseFeed, startReverseFeed } from "../reverse-feed.ts";
 import { type SchemaFingerprint, schemaFingerprint } from "../schema-changes.ts";
-import type { MoveContext, Step } from "../step.ts";
-import {
-  dropPublication,
-  dropSubscription,
-  ensurePublication,
-  ensureSlot,
-  ensureSubscription,
-  feedState,
-} from "../subscription.ts";
+import type { Step } from "../step.ts";
+import { feedState, subscriptionState } from "../subscription.ts";
 
 export interface ReverseFeedPlan {
-  name: string;
   /** Tables of the target that get REPLICA IDENTITY FULL until the move is finished, with what they had. */
   identities: { schema: string; name: string; former: "DEFAULT" | "NOTHING" }[];
 }
 
 export interface ReverseFeedResult {
-  name: string;
-  tables: number;
-  /** Of the target: what is written after it goes back to the source. */
-  lsn: string;
   /** Of the target when it was opened: a table that came later is not on the source. */
   schema: SchemaFingerprint;
 }
 
 /**
  * What the application writes on the target goes to the source too, from the first moment: so it can go back there
- * without loss. Set up while nobody can write on either side, and confirmed to be consumed.
+ * without loss. Begins while nobody can write on either side; that it is consumed is the next step's.
  */
-export const reverseFeedStep: Step<ReverseFeedPlan, ReverseFeedResult | undefined> = {
+export const reverseFeedStep: Step<ReverseFeedPlan, ReverseFeedResult> = {
   name: "reverse-feed",
   does: "lets the source follow what will be written on the target, so that a rollback loses nothing",
   async check(context) {
-    if (!context.move.options.reverseFeed) return "done";
     const { publication, slot, subscription } = await feedState(context, "target", feedNames(context.move).back);
     if (publication && slot && subscription === "enabled") return "done";
-    // The slot alone is there since `catch-up`.
-    return publication || subscription !== "missing" ? "partial" : "todo";
+    // Since `catch-up` all of it may be there, and nothing of it be at work.
+    return subscription === "enabled" ? "partial" : "todo";
   },
-  async prepare(context) {
-    const known = context.planOf(reverseFeedStep);
-    if (known !== undefined) return known;
-    const bare = !context.move.options.reverseFeed ? [] : await context.session("target", tablesWithoutIdentity);
-    return { name: feedNames(context.move).back, identities: bare };
-  },
-  async run(context, { name, identities }) {
-    if (!context.move.options.reverseFeed) return undefined;
-    const { tables, binary, schema } = await context.session("target", async (session) => {
-      for (const table of identities) await session.query(`ALTER TABLE ONLY ${qualified(table)} REPLICA IDENTITY FULL`);
-      const all = await publishedTables(session);
-      const logged = all.filter((table) => !table.unlogged);
-      warnOfUnlogged(context, all);
-      await ensurePublication(session, name, logged);
-      await ensureSlot(session, name);
-      const safe = (await isBinarySafe(session)) && context.move.source.major === context.move.target.major;
-      return { tables: logged.length, binary: safe, schema: await schemaFingerprint(session) };
-    });
-    const { subscription } = await feedState(context, "target", name);
-    // Once it is consumed the slot is the subscription's, and nothing may be skipped any more.
-    if (subscription === "missing") {
-      await context.session("target", async (session) => skipTo(session, name, await flushPosition(session)));
-    }
-    await ensureSubscription(context, { from: "target", name, copyData: false, binary });
-    const lsn = await confirm(context, name);
-    return { name, tables, lsn, schema };
-  },
-  async verify(context, result) {
-    if (result !== undefined) await confirm(context, result.name);
-  },
-  async undo(context, plan) {
-    const { back: name } = feedNames(context.move);
-    await context.session("source", (session) => dropSubscription(session, name));
+  prepare: async (context) =>
+    context.planOf(reverseFeedStep) ?? { identities: await context.session("target", tablesWithoutIdentity) },
+  async run(context, { identities }) {
     await context.session("target", async (session) => {
-      await dropPublication(session, name);
-      await forgetIdentities(session, plan?.identities ?? []);
+      for (const table of identities) await session.query(`ALTER TABLE ONLY ${qualified(table)} REPLICA IDENTITY FULL`);
+    });
+    const [schema] = await Promise.all([context.session("target", schemaFingerprint), startReverseFeed(context)]);
+    return { schema };
+  },
+  async verify(context) {
+    const { back: name } = feedNames(context.move);
+    const state = await context.session("source", (session) => subscriptionState(session, name));
+    if (state === "enabled") return;
+    throw new PgkitError("move-stopped", `the subscription ${name} on ${context.source.instance} is ${state}`, {
+      hint: "was it altered by hand? pgkit move resume",
     });
   },
+  undo: (context, plan) => dropReverseFeed(context, (session) => forgetIdentities(session, plan?.identities ?? [])),
 };
 
 /** Gives the tables that had none their former replica identity back; those that are gone are left out. */
@@ -90,25 +55,6 @@ export async function forgetIdentities(session: Session, identities: ReverseFeed
   for (const table of identities) {
     await session.query(`ALTER TABLE IF EXISTS ONLY ${qualified(table)} REPLICA IDENTITY ${table.former}`);
   }
-}
-
-/** The source's worker has taken what the target had written until now. */
-async function confirm(context: MoveContext, name: string): Promise<string> {
-  const lsn = await context.session("target", flushPosition);
-  const sides = { source: context.target, target: context.source };
-  const watch = feedWatch({ ...context, ...sides }, name);
-  let looks = 0;
-  await context.session("source", (session) =>
-    waitConfirmed(context, {
-      ...{ from: "target", name, lsn },
-      onLook: async () => {
-        looks += 1;
-        if (looks % 50 !== 0) return;
-        watch.look(await feedHealth(session, name), "", () => "the way back is not consumed");
-      },
-    }),
-  );
-  return formatLsn(lsn);
 }
 
 async function tablesWithoutIdentity(session: Session): Promise<ReverseFeedPlan["identities"]> {
@@ -123,15 +69,5 @@ async function tablesWithoutIdentity(session: Session): Promise<ReverseFeedPlan[
   if (rows.length === bare.length) return rows;
   throw new PgkitError("move-stopped", "tables were dropped on the target while they were looked at", {
     hint: "does something else use the target already?",
-  });
-}
-
-function warnOfUnlogged({ report }: MoveContext, tables: readonly PublishedTable[]): void {
-  const unlogged = tables.filter((table) => table.unlogged).map(qualified);
-  if (unlogged.length === 0) return;
-  report({
-    type: "warning",
-    message: `what is written to unlogged tables on the target does not go back with a rollback: ${unlogged.join(", ")}`,
-    hint: "ALTER TABLE ... SET LOGGED before the move, where their rows matter",
   });
 }

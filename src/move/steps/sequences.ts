@@ -1,5 +1,5 @@
 import { PgkitError } from "../../lib/errors.ts";
-import { connectionLimit } from "../close-database.ts";
+import { isClosed } from "../gate.ts";
 import {
   carriedValue,
   carrySequences,
@@ -35,7 +35,7 @@ export const sequencesStep: Step<SequencesPlan, SequencesResult> = {
   async run(context) {
     const states = await context.session("source", sequenceStates);
     const set = await context.session("target", async (session) => {
-      const fresh = (await connectionLimit(session, context.move.database)) === 0;
+      const fresh = (await isClosed(session, context.move.database)) === true;
       return await carrySequences(session, states, { fresh });
     });
     return { sequences: states.length, set };

@@ -40,9 +40,11 @@ export const switchStep: Step<SwitchStepPlan, SwitchStepResult> = {
     const to = targetOf(context);
     const switched = await Promise.all(
       context.switchers.map(async (switcher) => {
-        const { host, port, database } = await switcher.current(context.signal);
-        const from = { host, port, database };
+        const now = await switcher.current(context.signal);
+        const from = { host: now.host, port: now.port, database: now.database };
         if (isSameAddress(from, to)) throw thereBefore(switcher, to);
+        // Before anybody waits for it: the target is closed already, as it will be then.
+        await provesTarget(context, switcher.where, { ...now, ...to });
         return { where: switcher.where, from };
       }),
     );
@@ -57,7 +59,6 @@ export const switchStep: Step<SwitchStepPlan, SwitchStepResult> = {
     await allOf(context.switchers, async (switcher) => {
       const now = await switcher.current(context.signal);
       if (!isSameAddress(now, to)) throw notThere(switcher, now, to);
-      await provesTarget(context, switcher.where, now);
     });
   },
   async undo(context, plan) {

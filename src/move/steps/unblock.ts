@@ -2,9 +2,9 @@ import { PgkitError } from "../../lib/errors.ts";
 import { parseLsn } from "../../lib/lsn.ts";
 import { rfc3339 } from "../../lib/time.ts";
 import { closeDatabase, connectionLimit, keepClosed, openDatabase } from "../close-database.ts";
-import { feedHealth, feedWatch } from "../feed-errors.ts";
+import { isClosed } from "../gate.ts";
 import { feedNames } from "../names.ts";
-import { waitConfirmed } from "../position.ts";
+import { waitFedBack } from "../reverse-feed.ts";
 import { refuseSchemaChanges } from "../schema-changes.ts";
 import { carrySequences, sequenceStates } from "../sequences.ts";
 import type { MoveContext, Step } from "../step.ts";
@@ -29,8 +29,8 @@ export const unblockStep: Step<UnblockPlan, UnblockResult> = {
   name: "unblock",
   does: "opens the target with the source's connection limit, and lets waiting statements go on",
   async check(context, plan) {
-    const limit = await context.session("target", (session) => connectionLimit(session, context.move.database));
-    if (limit !== 0) return "done";
+    if ((await isTargetClosed(context)) !== true) return "done";
+    // The source's own limit may have been 0.
     return context.resultOf(unblockStep) !== undefined && plan?.limit === 0 ? "done" : "todo";
   },
   async prepare(context) {
@@ -47,21 +47,24 @@ export const unblockStep: Step<UnblockPlan, UnblockResult> = {
   async verify(context) {
     const limit = await context.session("target", (session) => connectionLimit(session, context.move.database));
     const wanted = context.planOf(unblockStep)?.limit;
-    if (limit === wanted) return;
-    const message = `database ${context.move.database} on ${context.target.instance} allows ${limit} connections instead of ${wanted}`;
+    if (limit === wanted && (wanted === 0 || (await isTargetClosed(context)) === false)) return;
+    const message = `database ${context.move.database} on ${context.target.instance} is closed, or allows ${limit} connections instead of ${wanted}`;
     throw new PgkitError("move-stopped", message, { hint: "does something else set its CONNECTION LIMIT?" });
   },
   async undo(context, plan, result) {
-    const { database } = context.move;
-    const limit = await context.session("target", (session) => connectionLimit(session, database));
-    if (plan === undefined || limit === undefined) return;
-    const opened = limit !== 0 || result !== undefined;
+    const closed = await isTargetClosed(context);
+    if (plan === undefined || closed === undefined) return;
+    const opened = !closed || result !== undefined;
     if (!opened && !(await isFed(context))) return;
     await refuseWithoutFeed(context);
     if (opened) await dropForwardFeed(context);
     await takeBack(context, plan.limit);
   },
 };
+
+function isTargetClosed({ session, move }: MoveContext): Promise<boolean | undefined> {
+  return session("target", (target) => isClosed(target, move.database));
+}
 
 /** It was stopped by `drain`, and is of no use once the target has writes of its own. */
 async function dropForwardFeed(context: MoveContext): Promise<void> {
@@ -91,10 +94,9 @@ async function refuseWithoutFeed(context: MoveContext): Promise<void> {
 
 /** Where it fails, the target is open as before: the application is still pointed at it. */
 async function takeBack(context: MoveContext, limit: number): Promise<void> {
-  const { back: name } = feedNames(context.move);
   const closed = await closeDatabase(context, "target", limit);
   try {
-    await drainBack(context, name, closed.lsn);
+    await waitFedBack(context, parseLsn(closed.lsn));
     const states = await context.session("target", sequenceStates);
     await context.session("source", (session) => carrySequences(session, states, { fresh: false }));
     await keepClosed(context, "target", closed);
@@ -102,20 +104,4 @@ async function takeBack(context: MoveContext, limit: number): Promise<void> {
     if (!context.signal.aborted) await openDatabase(context, "target", limit);
     throw error;
   }
-}
-
-async function drainBack(context: MoveContext, name: string, lsn: string): Promise<void> {
-  const sides = { source: context.target, target: context.source };
-  const watch = feedWatch({ ...context, ...sides }, name);
-  let looks = 0;
-  await context.session("source", (session) =>
-    waitConfirmed(context, {
-      ...{ from: "target", name, lsn: parseLsn(lsn) },
-      onLook: async (missing) => {
-        looks += 1;
-        if (looks % 50 !== 0) return;
-        watch.look(await feedHealth(session, name), String(missing), () => `${missing} bytes of WAL are not applied`);
-      },
-    }),
-  );
 }
