@@ -32,11 +32,14 @@ interface ServerPlace {
   password: string;
 }
 
+/** It only ends what hangs: a real cluster pulls images first. */
+const storyMs = 900_000;
+
 const signal = new AbortController().signal;
 
 /** What `docs/kubernetes.md` promises, from the manifests on; on the server of the tests and on any real cluster. */
 export function kubernetesStory(name: string, open: () => Promise<StoryWorld>): void {
-  describe(`pgkit in a cluster (${name})`, () => {
+  describe(`pgkit in a cluster (${name})`, { timeout: storyMs }, () => {
     let world: StoryWorld;
     let yaml = "";
     let count = 0;
@@ -89,7 +92,7 @@ export function kubernetesStory(name: string, open: () => Promise<StoryWorld>): 
       for (const manifest of JSON.parse(rendered.stdout).items as Manifest[]) await kube.apply(manifest, {}, signal);
       await psql("CREATE DATABASE app");
       await psql("CREATE TABLE notes AS SELECT n FROM generate_series(1, 1000) n", "app");
-    });
+    }, storyMs);
     afterAll(() => world.close());
 
     it("stores WAL by its streamer, which says when it is ready", async () => {

@@ -45,7 +45,7 @@ kubernetesStory("of the tests", async (): Promise<StoryWorld> => {
   const server = ({ host, port, password }: Cluster) => ({ host, port, password });
   return {
     kube: await openKube({ kubeconfig, env: {} }, deps),
-    ...{ kubeconfig, namespace, folders, image: "pgkit", patienceMs: 60_000 },
+    ...{ kubeconfig, namespace, folders, image: "pgkit", patienceMs: 150_000 },
     servers: { a: server(a), b: server(b) },
     moverAccount: "pgkit-logical",
     settings: runAs === undefined ? [] : [`user: ${runAs.uid}`],
