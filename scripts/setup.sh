@@ -9,7 +9,7 @@
 #   s3        Ceph's monitor, object storage daemon and S3 gateway, and the aws command
 #   azure     the az command
 #   root      a root directory of Debian 13 with PostgreSQL 17 and Ceph 18, in the cache folder
-#   newest    a root directory of Debian testing with Ceph 20 or newer, beside it
+#   newest    a root directory of Debian testing with PostgreSQL 18 and Ceph 20 or newer, beside it
 #   image     a root directory of Debian 13 in which the Dockerfile's last stage was carried out
 #   bench     the other backup and copy tools that `npm run bench` compares with
 #
@@ -82,10 +82,11 @@ setup_bench() {
 }
 
 postgres_17=(postgresql-17 age zstd jq awscli pgbouncer haproxy)
+postgres_18=(postgresql-18 age zstd jq)
 ceph=(ceph-mon ceph-osd radosgw ceph-common ca-certificates openssl procps)
 
 setup_root() { make_root trixie "${postgres_17[@]}" "${ceph[@]}"; }
-setup_newest() { make_root forky "${ceph[@]}"; }
+setup_newest() { make_root forky "${ceph[@]}" -- "${postgres_18[@]}"; }
 
 # The project's Node goes into it: the packages come first.
 setup_image() {

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs the tests.
 #
-#   scripts/test.sh           all of them, then those that face PostgreSQL again beside a newer one (in a root directory)
+#   scripts/test.sh           all of them, then those that face PostgreSQL again beside a newer one (in a root directory),
+#                             and a few beside the newest
 #   scripts/test.sh FILTER..  vitest's own arguments; on this machine alone
 #
 # The last line says how many tests passed, failed and, where any did not run, were skipped: `N passed, N failed`. A test
@@ -15,6 +16,9 @@ results=$(mktemp -d)
 newer=(test/postgres test/backup test/wal test/restore test/move test/stories)
 newer+=(test/prove/check-server test/prove/check-instance test/prove/check-archiving test/prove/verify-base)
 newer+=(test/faults/base-kill test/faults/base-sweep)
+# What differs from major to major, once each: base, incremental, streamed, recovered, dumped, moved.
+newest=(test/backup/base-incremental test/restore/cluster-chain test/stories/pitr-incremental test/stories/pitr-resume)
+newest+=(test/wal/segment test/wal/pitr-status test/stories/everything test/move/there-and-back)
 ran=()
 
 main() {
@@ -33,6 +37,7 @@ main() {
   # and what is Kubernetes' part.
   local once=(--exclude "**/move-kill*" --exclude "**/newer-target*" --exclude "**/move-secret*" --exclude "**/stories/kubernetes.test.ts")
   [ $# -gt 0 ] || PGKIT_TEST_MAJOR=17 run root scripts/in-root.sh vitest run "${newer[@]}" "${once[@]}"
+  [ $# -gt 0 ] || PGKIT_ROOT=forky PGKIT_TEST_MAJOR=18 run newest scripts/in-root.sh vitest run "${newest[@]}"
   stop_keeper
   node scripts/test-summary.ts "${ran[@]}"
 }

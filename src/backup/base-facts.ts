@@ -66,18 +66,14 @@ export function assertCanBackup({ server, walLevel, maxWalSenders }: InstanceFac
     const message = `instance ${instance} runs PostgreSQL ${server.version}; base backups need 15 or newer`;
     throw new PgkitError("usage", message, { hint: "pgkit backup logical works with older ones" });
   }
-  if (walLevel === "minimal") {
-    throw new PgkitError(
-      "server-settings",
-      `wal_level of instance ${instance} is minimal, a base backup needs replica`,
-      {
-        hint: "ALTER SYSTEM SET wal_level = 'replica'; then restart the server",
-      },
-    );
-  }
-  if (maxWalSenders < 1) {
-    throw new PgkitError("server-settings", `max_wal_senders of instance ${instance} is 0, a base backup needs one`, {
-      hint: "ALTER SYSTEM SET max_wal_senders = 10; then restart the server",
-    });
-  }
+  // Both at once: each needs a restart, and a server of wal_level minimal starts with no senders only.
+  const wrong = [
+    ...(walLevel === "minimal" ? [{ is: "wal_level is minimal", set: "wal_level = 'replica'" }] : []),
+    ...(maxWalSenders < 1 ? [{ is: "max_wal_senders is 0", set: "max_wal_senders = 10" }] : []),
+  ];
+  if (wrong.length === 0) return;
+  const message = `instance ${instance} allows no base backup: ${wrong.map(({ is }) => is).join(", ")}`;
+  throw new PgkitError("server-settings", message, {
+    hint: `${wrong.map(({ set }) => `ALTER SYSTEM SET ${set};`).join(" ")} then restart the server`,
+  });
 }

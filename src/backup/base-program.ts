@@ -6,34 +6,35 @@ import { PgkitError } from "../lib/errors.ts";
 import { newScratchFolder } from "../lib/scratch.ts";
 import type { Programs } from "../postgres/programs.ts";
 import { damagedFileIn, pageError } from "../postgres/replication-errors.ts";
+import type { Session } from "../postgres/session.ts";
 import { runTool } from "../postgres/tools.ts";
 import type { BaseArchives } from "./base-archives.ts";
 import type { BaseEngine, BaseOrder, BaseRange } from "./base-engine.ts";
 import { refusesCompression } from "./base-protocol.ts";
+import { keepingWal } from "./base-slot.ts";
 
 /**
  * Takes it by pg_basebackup, for connections that only libpq makes. The program cannot write tablespaces or the manifest to
  * its output, so all of it is on the local disk (TMPDIR) before it is stored.
  */
-export function programEngine(programs: Programs): BaseEngine {
+export function programEngine(programs: Programs, session: Session): BaseEngine {
   return async (order, archives) => {
     const folder = await newScratchFolder("pgkit-base-");
     try {
-      return await takeInto(folder, programs, order, archives);
+      const take = () => runProgram(folder, programs, order);
+      await (order.withWal ? keepingWal(order, session, take) : take());
+      return await store(join(folder, backupName), archives);
     } finally {
       await rm(folder, { recursive: true, force: true });
     }
   };
 }
 
-async function takeInto(
-  folder: string,
-  programs: Programs,
-  order: BaseOrder,
-  archives: BaseArchives,
-): Promise<BaseRange> {
+const backupName = "backup";
+
+async function runProgram(folder: string, programs: Programs, order: BaseOrder): Promise<void> {
   const { connection, signal, parentManifest } = order;
-  const dir = join(folder, "backup");
+  const dir = join(folder, backupName);
   const parent = join(folder, "parent_manifest");
   if (parentManifest !== undefined) await writeFile(parent, parentManifest, { mode: 0o600 });
   const target = { programs, connection, database: connection.database, applicationName: "pgkit base backup", signal };
@@ -42,6 +43,9 @@ async function takeInto(
     if (!refusesCompression(error)) throw pageError(error, damagedFilesIn(error));
     return runTool(target, "pg_basebackup", args);
   });
+}
+
+async function store(dir: string, archives: BaseArchives): Promise<BaseRange> {
   const manifest = await readFile(join(dir, "backup_manifest"));
   const names = (await readdir(dir)).filter((name) => name !== "backup_manifest");
   for (const name of [...names, "backup_manifest"]) await archives.take(name, createReadStream(join(dir, name)));

@@ -4,6 +4,7 @@ import { type Replication, withReplication } from "../postgres/replication.ts";
 import { type BaseBackupStart, receiveBaseBackup } from "../postgres/replication-base.ts";
 import type { BaseArchives } from "./base-archives.ts";
 import type { BaseOrder, BaseRange } from "./base-engine.ts";
+import { keepWal } from "./base-slot.ts";
 
 /** Takes it by BASE_BACKUP itself: one connection, one stream, nothing on a local disk. */
 export async function protocolEngine(order: BaseOrder, archives: BaseArchives): Promise<BaseRange> {
@@ -24,20 +25,6 @@ export async function protocolEngine(order: BaseOrder, archives: BaseArchives): 
     }
     throw new Error("the last attempt is without compression");
   });
-}
-
-/**
- * The server sends the WAL at the end, and may have removed some by then: a slot of this connection, which ends with it,
- * keeps it.
- */
-async function keepWal({ connection, report, slot }: BaseOrder, replication: Replication): Promise<void> {
-  try {
-    await replication.run({ text: `CREATE_REPLICATION_SLOT "${slot}" TEMPORARY PHYSICAL (RESERVE_WAL)` });
-  } catch (error) {
-    if (!isPgkitError(error, "postgres-failed")) throw error;
-    const message = `${addressOf(connection)} keeps no WAL for this backup: ${error.message}`;
-    report({ type: "warning", message, hint: "should it fail since WAL was removed: raise max_replication_slots" });
-  }
 }
 
 /** What a server says that was built without zstd, or whose zstd has no threads. */

@@ -146,7 +146,7 @@ async function engineOf(run: Run) {
   if (run.engine === "protocol") return protocolEngine;
   const programs = await run.programsFor(run.servers.facts.server.major);
   run.pgBasebackup = programs.version;
-  return programEngine(programs);
+  return programEngine(programs, run.servers.session);
 }
 
 /** A standby learns of its timeline only as it replays it. */

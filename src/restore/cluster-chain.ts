@@ -1,4 +1,4 @@
-import { chown, mkdir, readdir, rename, rm, rmdir } from "node:fs/promises";
+import { chown, mkdir, readdir, rename, rm, rmdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { PgkitError } from "../lib/errors.ts";
 import type { Programs } from "../postgres/programs.ts";
@@ -19,6 +19,7 @@ import { combineBackups, verifyBackupFolder } from "./combine.ts";
  * killed run left there goes at the next one.
  */
 export const scratchName = "pgkit-restore.d";
+const combinedName = "combined";
 
 /**
  * Restores every link of a chain beside the others, checks each by pg_verifybackup (pg_combinebackup itself checks none), and
@@ -49,7 +50,7 @@ export async function restoreChain(
     links.push(link);
   }
   const output: Places = {
-    dataDir: join(scratch, "combined"),
+    dataDir: join(scratch, combinedName),
     tablespaces: places.tablespaces.map(({ oid, from, to }) => ({ oid, from, to: join(to, scratchName) })),
   };
   await combineBackups(programs, links, output, { runAs, signal });
@@ -67,9 +68,20 @@ function requirePrograms(programs: Programs | undefined, chain: readonly Manifes
 }
 
 async function emptyScratch({ dataDir, tablespaces }: Places, runAs: RunAs | undefined): Promise<void> {
-  for (const dir of tablespaces.map(({ to }) => to)) await rm(join(dir, scratchName), { recursive: true, force: true });
-  await rm(join(dataDir, scratchName), { recursive: true, force: true });
+  // A pg_combinebackup of the killed run may be writing there still: it ends with the first file that it cannot make.
+  const all = { recursive: true, force: true, maxRetries: 10 };
+  for (const dir of tablespaces.map(({ to }) => to)) await rm(join(dir, scratchName), all);
+  await rm(join(dataDir, scratchName), all);
   await ownFolder(join(dataDir, scratchName), runAs);
+}
+
+/** Puts the saved WAL back, which a run that was killed while it put its work in place had taken along. */
+export async function bringSavedWalBack(dataDir: string, runAs: RunAs | undefined): Promise<void> {
+  const taken = join(dataDir, scratchName, combinedName, savedWalPath);
+  if ((await unlessAbsent(stat(taken))) === undefined) return;
+  const wal = join(dataDir, "pg_wal");
+  if ((await unlessAbsent(stat(wal))) === undefined) await ownFolder(wal, runAs);
+  await rename(taken, join(dataDir, savedWalPath));
 }
 
 async function ownFolder(path: string, runAs: RunAs | undefined): Promise<void> {

@@ -40,8 +40,9 @@ async function stateOfFull(
     return "resumed";
   if (!delta) {
     const what = marker === undefined ? "is not empty" : `holds a restore of ${marker.backup} that was cut`;
+    const first = marker === undefined ? "name an empty one" : `--backup ${marker.backup} goes on with that one`;
     throw new PgkitError("refused-overwrite", `the data directory ${dataDir} ${what}`, {
-      hint: "name an empty one; --delta goes over a directory of the same system and keeps what is right in it",
+      hint: `${first}; --delta goes over a directory of the same system and keeps what is right in it`,
     });
   }
   const systemId = marker?.systemId ?? (await systemIdOf(dataDir));
@@ -53,7 +54,7 @@ async function stateOfFull(
 }
 
 /** The system identifier in the first 8 bytes of pg_control. */
-async function systemIdOf(dataDir: string): Promise<string> {
+export async function systemIdOf(dataDir: string): Promise<string> {
   const bytes = await unlessAbsent(readFile(join(dataDir, controlPath)));
   if (bytes !== undefined && bytes.length >= 8) return bytes.readBigUInt64LE().toString();
   throw new PgkitError(
@@ -66,7 +67,7 @@ async function systemIdOf(dataDir: string): Promise<string> {
 }
 
 /** As PostgreSQL itself decides: by the process in postmaster.pid, and whether others use its shared memory still. */
-async function refuseRunning(dataDir: string): Promise<void> {
+export async function refuseRunning(dataDir: string): Promise<void> {
   const text = await unlessAbsent(readFile(join(dataDir, "postmaster.pid"), "utf8"));
   if (text === undefined) return;
   const lines = text.split("\n");

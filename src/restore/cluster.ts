@@ -6,7 +6,7 @@ import type { RunAs } from "../postgres/run-as.ts";
 import { storedBytesOf } from "../repo/files.ts";
 import type { Manifest } from "../repo/manifest.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
-import { restoreChain } from "./cluster-chain.ts";
+import { bringSavedWalBack, restoreChain } from "./cluster-chain.ts";
 import { claimOf, takePlaces } from "./cluster-claim.ts";
 import { finishCluster } from "./cluster-finish.ts";
 import { extractBackup, readServerManifest } from "./cluster-full.ts";
@@ -69,6 +69,7 @@ export async function restoreClusterFiles(request: ClusterFilesRequest): Promise
     const work = await prepared(request, backup, places, state === "new");
     const progress = progressOf(request, backup);
     await takePlaces(places, backup, runAs);
+    if (state !== "new") await bringSavedWalBack(dataDir, runAs);
     if (state === "delta") await saveUnarchivedWal(dataDir, report);
     const restored = await work(progress.add);
     await finishCluster(places, request.beforeControl && (() => request.beforeControl?.(dataDir) ?? Promise.resolve()));

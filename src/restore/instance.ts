@@ -11,6 +11,8 @@ import { type Reached, runRecovery } from "./recover.ts";
 import { withWalFeed } from "./recovery-feed.ts";
 import type { RecoveryPlan } from "./recovery-plan.ts";
 import { prepareRecovery } from "./recovery-prepare.ts";
+import { recoveryGoesOn } from "./recovery-resume.ts";
+import { recoverySettings } from "./recovery-settings.ts";
 import { assertSpace } from "./recovery-space.ts";
 import { lastRecordOf } from "./recovery-stop.ts";
 
@@ -44,22 +46,30 @@ export interface RestoredInstance {
 }
 
 /**
- * Restores an instance into a data directory as planned, and with `start` recovers it there. Whose the files are: of the
- * owner of a directory that is there, else, where we are root, of the account that can run servers.
+ * Restores an instance into a data directory as planned, and with `start` recovers it there; where that was cut, it goes on
+ * by the same request. Whose the files are: of the owner of a directory that is there, else, where we are root, of the
+ * account that can run servers.
  */
 export async function restoreInstance(request: InstanceRestore): Promise<RestoredInstance> {
   const { plan, dataDir, tablespaces, delta, programs, report, clock, signal, repository } = request;
+  const runAs = await ownerFor(dataDir);
+  const settings = async () => {
+    const lastRecord = await lastRecordOf({ repository, plan, dataDir, signal });
+    return { ...request, lastRecord };
+  };
+  const goesOn =
+    !delta && (await recoveryGoesOn({ ...request, settings: async () => recoverySettings(await settings()) }));
+  if (goesOn && programs !== undefined) {
+    return { files: { files: 0, writtenBytes: 0, keptFiles: 0 }, reached: await recover(request, programs, runAs) };
+  }
   const places = plan.backup.base.tablespaces.map(({ oid, location }) => tablespaces.get(oid) ?? location);
   const outside = places.filter((place) => place.startsWith("/"));
-  if (!delta) await assertSpace([dataDir, ...outside], plan.restoredBytes);
-  const runAs = await ownerFor(dataDir);
+  // A chain is put together beside what is there.
+  if (!delta || plan.chain.length > 1) await assertSpace([dataDir, ...outside], plan.restoredBytes);
   const files = await restoreClusterFiles({
     ...{ repository, chain: plan.chain, dataDir, tablespaces, delta, runAs, jobs: request.jobs, programs },
     ...{ clock, report, signal },
-    beforeControl: async () => {
-      const lastRecord = await lastRecordOf({ repository, plan, dataDir, signal });
-      await prepareRecovery(dataDir, { ...request, lastRecord }, runAs);
-    },
+    beforeControl: async () => await prepareRecovery(dataDir, await settings(), runAs),
   });
   if (!request.start || programs === undefined) return { files, reached: undefined };
   return { files, reached: await recover(request, programs, runAs) };

@@ -80,7 +80,8 @@ async function recoverIn(folder: string, log: string, follower: LogFollower, run
   const { plan, programs, dataDir, runAs, noArchive, feed, signal } = run;
   const hotStandby = plan.action === "pause";
   const { restoreCommand } = feed;
-  const start = { programs, dataDir, runAs, folder, restoreCommand, hotStandby, noArchive };
+  const { segmentBytes } = plan.backup.base;
+  const start = { programs, dataDir, runAs, folder, restoreCommand, segmentBytes, hotStandby, noArchive };
   const settings = await recoveryStartSettings(start);
   const server = await startServer({
     ...{ binDir: programs.binDir, dataDir, runAs, settings, log, signal },

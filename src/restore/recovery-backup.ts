@@ -37,7 +37,10 @@ export function chooseBackup(
 ): ChosenBackup {
   const onTheWay = backups.filter(({ base }) => legsFrom(base, legs) !== undefined);
   const candidates = request.backup === undefined ? onTheWay : [asked(backups, onTheWay, request, legs)];
-  const usable = candidates.filter((backup) => endsBefore(backup, request.target));
+  // By position: where a clock was set back, a later one bears an earlier time.
+  const usable = candidates
+    .filter((backup) => endsBefore(backup, request.target))
+    .sort((a, b) => Number(parseLsn(a.base.stopLsn) - parseLsn(b.base.stopLsn)));
   if (usable.length === 0) throw tooEarly(candidates, backups, request);
   const notes: string[] = [];
   for (const backup of usable.toReversed()) {

@@ -7,7 +7,7 @@ import type { Manifest } from "../repo/manifest.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
 import { readWalInventories, type TimelineWal, type WalInventory } from "../repo/wal-inventory.ts";
 import type { SignalOption } from "../store/store.ts";
-import { lastStoredTransaction } from "../wal/segment-stored.ts";
+import { lastStored } from "../wal/segment-stored.ts";
 import { pathTo } from "./recovery-path.ts";
 import type { BaseManifest, RecoveryInventory, StoredEnd } from "./recovery-plan.ts";
 import { microseconds } from "./recovery-target.ts";
@@ -16,7 +16,7 @@ const parallelReads = 4;
 
 /**
  * All that a recovery of the instance can be planned from: its base backups, the WAL of every server that it has been, and
- * the last transaction before each end of that WAL, for which a segment or a few are read. A manifest that cannot be read
+ * the last transaction and record before each end of that WAL, for which a segment or a few are read. A manifest that cannot be read
  * is warned of and left out.
  */
 export async function readRecoveryInventory(
@@ -86,8 +86,11 @@ async function readEnd(
   { signal }: SignalOption,
 ): Promise<StoredEnd> {
   const options = { endLsn, sinceLsn, signal };
-  const own = await lastStoredTransaction(repository, inventory, timeline, options);
-  const found = own ?? (copyOn && (await lastStoredTransaction(repository, inventory, copyOn, options)));
-  const last = found ? { timeUs: microseconds(found.timeText), lsn: found.lsn } : undefined;
-  return { systemId: inventory.lineage.systemId, timeline, endLsn, last };
+  const own = await lastStored(repository, inventory, timeline, options);
+  const useCopy = own.transaction === undefined && copyOn !== undefined;
+  const copy = useCopy ? await lastStored(repository, inventory, copyOn, options) : own;
+  const found = copy.transaction;
+  const last = found && { timeUs: microseconds(found.timeText), lsn: found.lsn };
+  const lastRecordLsn = own.recordLsn ?? copy.recordLsn;
+  return { systemId: inventory.lineage.systemId, timeline, endLsn, last, lastRecordLsn };
 }

@@ -1,5 +1,5 @@
 import { PgkitError } from "../lib/errors.ts";
-import { formatLsn, type Lsn, parseLsn } from "../lib/lsn.ts";
+import { formatLsn, type Lsn, parseLsn, segmentAt } from "../lib/lsn.ts";
 import type { BaseFacts, Manifest } from "../repo/manifest.ts";
 import type { LineageFacts } from "../repo/wal.ts";
 import type { WalInventory } from "../repo/wal-inventory.ts";
@@ -21,14 +21,16 @@ import {
 /** A base backup: a manifest that has its facts. */
 export type BaseManifest = Manifest & { base: BaseFacts };
 
-/** The last commit or abort on a timeline's path before `endLsn`; the moment is in microseconds since 1970. */
+/** What is last on a timeline's path before `endLsn`. */
 export interface StoredEnd {
   systemId: string;
   timeline: number;
   /** Where WAL without a gap ends there: the end of a run of segments, or where the next timeline left it. */
   endLsn: Lsn;
-  /** `undefined`: there is no transaction between the run's start and its end. */
+  /** The last commit or abort, in microseconds since 1970; `undefined`: there is none between the run's start and its end. */
   last: { timeUs: bigint; lsn: Lsn } | undefined;
+  /** Where the last record of any kind begins. */
+  lastRecordLsn: Lsn | undefined;
 }
 
 /** All that a plan is made from; `readRecoveryInventory` reads it. */
@@ -176,7 +178,10 @@ function targetTimeline({ timeline, historyKnown }: Way, { base }: BaseManifest)
 
 function neededEnd(target: RecoveryTarget, { base }: BaseManifest, { coverage: { endLsn } }: Reach): Lsn {
   if (target.type === "immediate") return parseLsn(base.stopLsn);
-  return target.type === "lsn" ? target.lsn + 1n : endLsn;
+  if (target.type !== "lsn") return endLsn;
+  // The record that shows that the target was reached may begin in the segment behind it, which can be a partial one.
+  const { startLsn } = segmentAt(base.timeline, target.lsn, base.segmentBytes);
+  return startLsn + 2n * BigInt(base.segmentBytes) >= endLsn ? endLsn : target.lsn + 1n;
 }
 
 function notesOn({ target, backup: asked }: RecoveryRequest, { legs, backup }: ChosenBackup, reach: Reach): string[] {

@@ -5,8 +5,8 @@ import { type ChosenBackup, earliestUs } from "./recovery-backup.ts";
 import { type Coverage, coverage, segmentsIn } from "./recovery-coverage.ts";
 import { type Leg, legsFrom } from "./recovery-path.ts";
 import type { BaseManifest, RecoveryRequest } from "./recovery-plan.ts";
-import { lastOn, type ServerHistory } from "./recovery-server.ts";
-import { describeTarget, microseconds, momentText } from "./recovery-target.ts";
+import { lastOn, lastRecordOn, type ServerHistory } from "./recovery-server.ts";
+import { describeTarget, microseconds, momentText, type RecoveryTarget } from "./recovery-target.ts";
 
 /** How far recovery from a backup can come. */
 export interface Reach {
@@ -16,6 +16,8 @@ export interface Reach {
   /** The latest moment and position that can be restored; without any later transaction, the backup's own end. */
   latestUs: bigint;
   latestLsn: Lsn;
+  /** The greatest position that can be named as a target. */
+  lastTargetLsn: Lsn;
 }
 
 export function reachOf({ wal, ends }: ServerHistory, backup: BaseManifest, legs: readonly Leg[]): Reach {
@@ -24,7 +26,21 @@ export function reachOf({ wal, ends }: ServerHistory, backup: BaseManifest, legs
   const found = coverage(legs, walFrom(backup), wal, base.segmentBytes);
   const behind = lastOn(legs, ends, found.endLsn);
   const last = behind !== undefined && behind.lsn >= stopLsn ? behind : undefined;
-  return { coverage: found, last, latestUs: last?.timeUs ?? earliestUs(backup), latestLsn: last?.lsn ?? stopLsn };
+  return {
+    ...{ coverage: found, last, latestUs: last?.timeUs ?? earliestUs(backup), latestLsn: last?.lsn ?? stopLsn },
+    lastTargetLsn: lastTarget(backup, lastRecordOn(legs, ends, found.endLsn)),
+  };
+}
+
+/**
+ * PostgreSQL ends recovery to a position, inclusive or not, at a record that begins there or behind (recoveryStopsBefore and
+ * recoveryStopsAfter in xlogrecovery.c), so that of the last record only the beginning can be named. Behind a primary's backup
+ * there is one in its own WAL: that with which it leaves the segment.
+ */
+function lastTarget({ base }: BaseManifest, lastRecordLsn: Lsn | undefined): Lsn {
+  const stopLsn = parseLsn(base.stopLsn);
+  const own = base.walIncluded && !base.fromStandby ? stopLsn : stopLsn - 1n;
+  return lastRecordLsn !== undefined && lastRecordLsn > own ? lastRecordLsn : own;
 }
 
 /** From where on the archive is needed. A primary ends its segment after a backup, so that the one inside is whole. */
@@ -43,16 +59,15 @@ export function assertReachable(
 ): void {
   const { target } = request;
   const { gap, endLsn } = reach.coverage;
+  const beyond = () => (gap === undefined ? notArchived(reach, request) : missing());
   const missing = () => walGap(server, backup, legs, reach, request);
   if (!backup.base.walIncluded && endLsn < parseLsn(backup.base.stopLsn)) throw backupWal(backup, reach);
   if (target.type === "latest" && gap !== undefined) throw missing();
-  if (target.type === "lsn" && target.lsn >= endLsn) {
-    throw gap !== undefined && target.lsn >= gap.startLsn ? missing() : notArchived(reach, request);
-  }
+  if (target.type === "lsn" && target.lsn > reach.lastTargetLsn) throw beyond();
   if (target.type !== "time") return;
   const [wanted, last] = [microseconds(target.text), reach.last?.timeUs];
   if (last !== undefined && (target.inclusive ? last > wanted : last >= wanted)) return;
-  throw gap === undefined ? notArchived(reach, request) : missing();
+  throw beyond();
 }
 
 function backupWal({ id, base }: BaseManifest, { coverage: { endLsn, gap } }: Reach): PgkitError {
@@ -94,8 +109,12 @@ function notArchived(reach: Reach, request: RecoveryRequest): PgkitError {
   const what = reach.last === undefined ? "the end of the base backup" : "the last transaction that is stored";
   const message = `${describeTarget(target)} is not before ${what}: ${latest}`;
   return new PgkitError("target-not-archived", message, {
-    hint: `--latest restores all that is stored, up to and with ${told(reach.latestUs, request)}`,
+    hint: `--latest restores all that is stored, up to and with ${told(reach.latestUs, request)}${named(reach, target)}`,
   });
+}
+
+function named({ lastTargetLsn }: Reach, { type }: RecoveryTarget): string {
+  return type === "lsn" ? `; the last record that is stored begins at ${formatLsn(lastTargetLsn)}` : "";
 }
 
 /** In UTC, and on the clocks of the zone that the user named. */

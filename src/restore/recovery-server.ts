@@ -86,13 +86,23 @@ export function lastOn(
   ends: readonly StoredEnd[],
   endLsn: Lsn,
 ): { timeUs: bigint; lsn: Lsn } | undefined {
-  const onTheWay = ends.filter((end) =>
-    legs.some((leg) => leg.timeline === end.timeline && end.endLsn <= (leg.endLsn ?? endLsn) && end.endLsn <= endLsn),
-  );
-  return onTheWay
+  return endsOn(legs, ends, endLsn)
     .flatMap(({ last }) => (last === undefined ? [] : [last]))
     .reduce<StoredEnd["last"]>(
       (newest, last) => (newest === undefined || last.lsn > newest.lsn ? last : newest),
       undefined,
     );
+}
+
+/** Where the last record begins that is stored on the way before `endLsn`, `undefined` when there is none. */
+export function lastRecordOn(legs: readonly Leg[], ends: readonly StoredEnd[], endLsn: Lsn): Lsn | undefined {
+  return endsOn(legs, ends, endLsn)
+    .flatMap(({ lastRecordLsn }) => lastRecordLsn ?? [])
+    .reduce<Lsn | undefined>((newest, lsn) => (newest === undefined || lsn > newest ? lsn : newest), undefined);
+}
+
+function endsOn(legs: readonly Leg[], ends: readonly StoredEnd[], endLsn: Lsn): StoredEnd[] {
+  return ends.filter((end) =>
+    legs.some((leg) => leg.timeline === end.timeline && end.endLsn <= (leg.endLsn ?? endLsn) && end.endLsn <= endLsn),
+  );
 }

@@ -81,6 +81,16 @@ export function withoutRecoveryBlock(autoConf: string): string {
   return withoutRecoveryBlock([...lines.slice(0, first), ...lines.slice(last + 1)].join("\n"));
 }
 
+/** What pgkit's block says of the target, line by line; `undefined` where there is none. */
+export function targetIn(autoConf: string): string | undefined {
+  const lines = autoConf.split("\n");
+  const first = lines.lastIndexOf(begin);
+  const last = lines.indexOf(end, first);
+  if (first < 0 || last < 0) return undefined;
+  const ofTarget = lines.slice(first, last).filter((line) => /^(recovery_target|archive_mode)/.test(line));
+  return ofTarget.sort().join("\n");
+}
+
 /** Without what an earlier recovery of the server that was backed up, or its life as a standby, left for ALTER SYSTEM. */
 function withoutFormerTarget(autoConf: string): string {
   const former = /^\s*(recovery_target\w*|primary_conninfo|primary_slot_name)\b/i;

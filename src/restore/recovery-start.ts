@@ -13,6 +13,7 @@ export interface RecoveryStart {
   /** A private folder of `runAs`, for configuration files of this start. */
   folder: string;
   restoreCommand: string;
+  segmentBytes: number;
   /** Whether sessions are let in before the end: needed to stay paused, and then the server's limits must suffice. */
   hotStandby: boolean;
   /** The restored instance is to archive nothing, also later. */
@@ -41,6 +42,7 @@ export async function recoveryStartSettings(start: RecoveryStart): Promise<Recor
     restore_command: start.restoreCommand,
     // Or a segment that has done its work could take the name of one that was laid into pg_wal, and end the recovery there.
     wal_recycle: "off",
+    ...roomForSegments(start.segmentBytes),
     hot_standby: start.hotStandby ? "on" : "off",
     // The history file of the new timeline is marked as one to archive, or no later recovery would find that timeline: also
     // where the instance's own archive_mode is not in the backup. With no command it waits for the next start.
@@ -56,6 +58,18 @@ export async function recoveryStartSettings(start: RecoveryStart): Promise<Recor
     log_line_prefix: "",
     log_timezone: "UTC",
     log_startup_progress_interval: "1s",
+  };
+}
+
+/**
+ * A server with large segments does not start with the defaults of these two, and what it had may have been said on its
+ * command line, or in a file that is not in the backup.
+ */
+export function roomForSegments(segmentBytes: number): Record<string, string> {
+  const [megabytes, least] = [segmentBytes / 2 ** 20, (2 * segmentBytes) / 2 ** 20];
+  return {
+    ...(least <= 80 ? {} : { min_wal_size: `${least}MB` }),
+    ...(least <= 1024 ? {} : { max_wal_size: `${4 * megabytes}MB` }),
   };
 }
 

@@ -4,7 +4,7 @@ import { execa } from "execa";
 import type { Programs } from "../postgres/programs.ts";
 import { processOptions, type RunAs, writePrivateFile } from "../postgres/run-as.ts";
 import { type RecoverySettingsInput, recoverySettings, withRecoveryBlock } from "./recovery-settings.ts";
-import { readControlData } from "./recovery-start.ts";
+import { readControlData, roomForSegments } from "./recovery-start.ts";
 
 export interface ScratchConfiguration {
   programs: Programs;
@@ -83,6 +83,7 @@ const quiet = {
 function sizes(control: ReadonlyMap<string, string>): Record<string, string> {
   const of = (label: string) => Number(control.get(label) ?? 0);
   return {
+    ...roomForSegments(of("Bytes per WAL segment")),
     max_connections: "100",
     max_prepared_transactions: String(of("max_prepared_xacts setting")),
     max_locks_per_transaction: String(Math.max(1024, of("max_locks_per_xact setting"))),

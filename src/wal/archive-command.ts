@@ -16,7 +16,7 @@ export function archiveCommand({ instance, spool, command }: ServerCommands): st
 }
 
 /** For so many hundredths of a second a segment is waited for that is on its way; its worker may have been killed. */
-const onItsWay = 1000;
+const onItsWay = 500;
 
 /**
  * The text of restore_command: a segment that was fetched ahead is only renamed, and one that is on its way is waited for.

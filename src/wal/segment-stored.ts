@@ -3,7 +3,7 @@ import type { RepositoryReader } from "../repo/repository.ts";
 import { findWal, readWal } from "../repo/wal.ts";
 import type { SegmentRun, TimelineWal, WalInventory } from "../repo/wal-inventory.ts";
 import type { SignalOption } from "../store/store.ts";
-import { continuesFromBefore, firstTransaction, lastTransaction } from "./segment.ts";
+import { continuesFromBefore, firstTransaction, type LastInWal, lastIn } from "./segment.ts";
 import type { Transaction } from "./segment-transaction.ts";
 
 export interface StoredTransactionOptions extends SignalOption {
@@ -22,10 +22,21 @@ export async function lastStoredTransaction(
   repository: RepositoryReader,
   inventory: WalInventory,
   timeline: number,
-  { endLsn, sinceLsn = 0n, signal }: StoredTransactionOptions = {},
+  options: StoredTransactionOptions = {},
 ): Promise<Transaction | undefined> {
+  return (await lastStored(repository, inventory, timeline, options)).transaction;
+}
+
+/** The same, and the last record of any kind, which is in the segments that are read for it. */
+export async function lastStored(
+  repository: RepositoryReader,
+  inventory: WalInventory,
+  timeline: number,
+  { endLsn, sinceLsn = 0n, signal }: StoredTransactionOptions = {},
+): Promise<LastInWal> {
+  let recordLsn: Lsn | undefined;
   const stretch = stretchAt(inventory, timeline, endLsn);
-  if (stretch === undefined) return undefined;
+  if (stretch === undefined) return { transaction: undefined, recordLsn };
   const unit = BigInt(inventory.lineage.segmentBytes);
   const stop = stretch.startLsn > sinceLsn ? stretch.startLsn : sinceLsn - (sinceLsn % unit);
   let later: Buffer | undefined;
@@ -33,11 +44,12 @@ export async function lastStoredTransaction(
     const segment = await readAt(repository, inventory, timeline, at, { signal });
     if (segment === undefined) continue;
     // The last record of a segment may end in the next one.
-    const found = lastTransaction(later === undefined ? segment : Buffer.concat([segment, later]), endLsn);
-    if (found !== undefined) return found;
+    const found = lastIn(later === undefined ? segment : Buffer.concat([segment, later]), endLsn);
+    recordLsn ??= found.recordLsn;
+    if (found.transaction !== undefined) return { transaction: found.transaction, recordLsn };
     later = continuesFromBefore(segment) ? segment : undefined;
   }
-  return undefined;
+  return { transaction: undefined, recordLsn };
 }
 
 /** The first transaction that begins in a run; reads on while none was found. */

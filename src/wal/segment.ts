@@ -1,7 +1,14 @@
 import { PgkitError } from "../lib/errors.ts";
 import { formatLsn, type Lsn, parseSegmentName, timelineOf } from "../lib/lsn.ts";
-import { continuesRecord, hasLongHeader, longHeaderBytes, readPage, walkRecords } from "./segment-records.ts";
-import { type Transaction, transactionOf } from "./segment-transaction.ts";
+import {
+  continuesRecord,
+  hasLongHeader,
+  longHeaderBytes,
+  readPage,
+  type WalRecord,
+  walkRecords,
+} from "./segment-records.ts";
+import { isIntact, type Transaction, transactionOf } from "./segment-transaction.ts";
 
 /** What the first page of every segment says of itself. */
 export interface SegmentHeader {
@@ -81,12 +88,28 @@ export function checkSegment(
  * at or before `endLsn`. `undefined` where there is none. The zeros at the end of a partial one may be left out.
  */
 export function lastTransaction(segment: Uint8Array, endLsn?: Lsn): Transaction | undefined {
-  let last: Transaction | undefined;
-  for (const transaction of transactionsIn(segment)) {
-    if (endLsn !== undefined && transaction.endLsn > endLsn) break;
-    last = transaction;
+  return lastIn(segment, endLsn).transaction;
+}
+
+export interface LastInWal {
+  transaction: Transaction | undefined;
+  /** Where the last record of any kind begins that recovery can read. */
+  recordLsn: Lsn | undefined;
+}
+
+/** The last transaction, as `lastTransaction` gives it, and the last record. */
+export function lastIn(segment: Uint8Array, endLsn?: Lsn): LastInWal {
+  const { major, records } = recordsIn(segment);
+  let transaction: Transaction | undefined;
+  let [last, before]: (WalRecord | undefined)[] = [];
+  for (const record of records) {
+    if (endLsn !== undefined && record.endLsn > endLsn) break;
+    transaction = transactionOf(record, major) ?? transaction;
+    [last, before] = [record, last];
   }
-  return last;
+  // Of a partial segment the last record's own end may be zeros still.
+  const whole = last === undefined || isIntact(last.bytes) ? last : before;
+  return { transaction, recordLsn: whole?.lsn };
 }
 
 /** The first transaction whose record begins in the segment at or after `fromLsn`, as `lastTransaction` gives the last. */
@@ -100,9 +123,14 @@ export function continuesFromBefore(segment: Uint8Array): boolean {
   return ((readPage(bufferOf(segment), 0)?.flags ?? 0) & continuesRecord) !== 0;
 }
 
-function* transactionsIn(segment: Uint8Array): Generator<Transaction> {
+function recordsIn(segment: Uint8Array): { major: number | undefined; records: Iterable<WalRecord> } {
   const { major, ...header } = readSegmentHeader(segment);
-  for (const record of walkRecords({ bytes: padded(segment, header.segmentBytes), ...header })) {
+  return { major, records: walkRecords({ bytes: padded(segment, header.segmentBytes), ...header }) };
+}
+
+function* transactionsIn(segment: Uint8Array): Generator<Transaction> {
+  const { major, records } = recordsIn(segment);
+  for (const record of records) {
     const transaction = transactionOf(record, major);
     if (transaction !== undefined) yield transaction;
   }

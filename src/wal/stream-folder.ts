@@ -76,7 +76,8 @@ export async function prepareToReceive(folder: StreamFolder, timeline: number, s
   await collectCompleted(folder);
   const under = `${segmentName({ timeline, startLsn }, segmentBytes)}.partial`;
   for (const name of await namesIn(receive)) {
-    if (name === under) continue;
+    // Cut while it was filled with zeros, as on a full disk: pg_receivewal refuses one of another size.
+    if (name === under && [0, segmentBytes].includes((await stat(join(receive, name))).size)) continue;
     if (walFileKind(name) === "partial" && (await hasContent(folder, name))) await moveToWaiting(folder, name);
     else await rm(join(receive, name), { force: true, recursive: true });
   }

@@ -16,6 +16,7 @@ import { prepareToReceive } from "./stream-folder.ts";
 import { giveUpSlot, noteLoss, untilStoresWork } from "./stream-give-up.ts";
 import { enterState, lookAtServer } from "./stream-monitor.ts";
 import { backoffMs, mayPass, pause } from "./stream-retry.ts";
+import { roomError } from "./stream-room.ts";
 import { sayFine, sayTrouble } from "./stream-say.ts";
 import { type HeldSlot, holdSlot, type StartPoint, serverPath, startPoint } from "./stream-start.ts";
 
@@ -40,8 +41,9 @@ export async function followServer(streamer: Streamer, streamOf: StreamOf): Prom
       await untilStoresWork(streamer);
       await followOnce(streamer, streamOf, memory);
       failures = 0;
-    } catch (error) {
+    } catch (cause) {
       if (stop.aborted) return;
+      const error = roomError(cause, request.streamFolder);
       const passes = mayPass(error) && (memory.connectedOnce || !isPgkitError(error, "postgres-failed"));
       if (!passes) throw error;
       enterState(streamer, "disconnected");

@@ -8,8 +8,10 @@ import { type FollowedServer, followedServer } from "../postgres/slot-server.ts"
 import type { Stream, Streamer } from "./stream-context.ts";
 import { collectCompleted, waitingFiles } from "./stream-folder.ts";
 import { lagLevel, lagSeconds } from "./stream-lag.ts";
-import { pause } from "./stream-retry.ts";
-import { type StreamState, writeStreamStatus } from "./stream-status.ts";
+import { mayPass, pause } from "./stream-retry.ts";
+import { roomError } from "./stream-room.ts";
+import { sayFine, sayTrouble } from "./stream-say.ts";
+import { type StreamState, type StreamStatus, writeStreamStatus } from "./stream-status.ts";
 
 /** An answer that takes longer comes from a server that is gone without a word. */
 const answerWithinMs = 30_000;
@@ -29,7 +31,10 @@ export async function lookAtServer(streamer: Streamer, stream: Stream, session: 
     });
   }
   if (slot?.restartLsn === undefined || slot.walStatus === "lost") {
-    const what = slot === undefined ? "was dropped" : "has lost WAL that it was to keep (max_slot_wal_keep_size)";
+    const what =
+      slot === undefined
+        ? "was dropped"
+        : "has lost WAL that it was to keep (max_slot_wal_keep_size, idle_replication_slot_timeout)";
     // It is made anew by the next connection.
     throw new PgkitError("postgres-failed", `the replication slot ${request.slot} ${what}`, {
       hint: "give the server more room for WAL, or the repository a faster way",
@@ -94,7 +99,8 @@ export async function saveStatus(streamer: Streamer): Promise<void> {
     return start + BigInt(tail.recordEnd);
   });
   const { host, pid } = request.lease.holder;
-  await writeStreamStatus(request.streamFolder, {
+  const { streamFolder } = request;
+  const status: StreamStatus = {
     ...{ format: 1, instance: request.instance, systemId: stream?.lineage.systemId, slot: request.slot },
     ...{ state: streamer.state, since: rfc3339(streamer.since), timeline: streamer.timeline },
     serverLsn: text(serverLsn),
@@ -106,7 +112,16 @@ export async function saveStatus(streamer: Streamer): Promise<void> {
     troubles: [...streamer.troubles].map(([where, { message, since }]) => ({ where, message, since: rfc3339(since) })),
     baseBackupNeeded: stream?.losses.baseBackupDue ?? false,
     ...{ host, pid, updatedAt: rfc3339(request.clock.now()) },
-  });
+  };
+  try {
+    await writeStreamStatus(streamFolder, status);
+    sayFine(streamer, streamFolder);
+  } catch (cause) {
+    const error = roomError(cause, streamFolder);
+    if (!mayPass(error)) throw error;
+    // Who watches sees that it is old. Storing goes on, and makes room.
+    sayTrouble(streamer, streamFolder, error);
+  }
 }
 
 function lagBytes(server: Lsn | undefined, stored: Lsn | undefined): number | undefined {

@@ -28,7 +28,7 @@ export async function holdSlot(session: Session, { request }: Streamer): Promise
   if (there?.activePid !== undefined) throw slotTaken(name, there.activePid);
   const isLost = there?.walStatus === "lost";
   if (isLost) {
-    const message = `the server has removed WAL that the slot ${name} was to keep (max_slot_wal_keep_size); the slot is made anew`;
+    const message = `the server has removed WAL that the slot ${name} was to keep (max_slot_wal_keep_size, from 18 on also idle_replication_slot_timeout); the slot is made anew`;
     report({ type: "warning", message, hint: "what is lost, if anything, is said as soon as WAL is asked for" });
     await dropSlot(session, name);
   }

@@ -1,6 +1,10 @@
-import { mkdtemp, readdir, readlink, rm } from "node:fs/promises";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, readdir, readFile, readlink, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startServer } from "../../src/postgres/server.ts";
@@ -8,7 +12,7 @@ import type { Manifest } from "../../src/repo/manifest.ts";
 import type { Repository } from "../../src/repo/repository.ts";
 import { fileStore } from "../../src/store/file.ts";
 import { repositoryIn } from "../repo/support.ts";
-import { type Cluster, startCluster } from "../support/cluster.ts";
+import { type Cluster, startCluster, testPrograms } from "../support/cluster.ts";
 import { openFolder, restore, takeBackup } from "./cluster-support.ts";
 
 let cluster: Cluster;
@@ -18,7 +22,8 @@ let oid = 0;
 const chain: Manifest[] = [];
 
 /** Incremental backups begin with PostgreSQL 17; on an older one the same code is asked to restore one, and refuses. */
-const has = () => cluster.major >= 17;
+const { major } = await testPrograms();
+const has = () => major >= 17;
 
 beforeAll(async () => {
   folder = await openFolder(await mkdtemp(join(tmpdir(), "pgkit-chain-test-")));
@@ -89,3 +94,56 @@ describe("a chain of incremental backups", () => {
     expect(await readdir(join(folder, "broken"))).toEqual([]);
   });
 });
+
+if (major >= 17) {
+  describe("a chain that is put together", () => {
+    it("cut by SIGKILL at any step is nothing that starts, and is put together when it is run again", async () => {
+      const place = await openFolder(join(folder, "cut"));
+      const [dataDir, space] = [join(place, "data"), join(place, "space")];
+      const child = join(import.meta.dirname, "cluster-restore-child.ts");
+      const args = [child, join(folder, "repository"), chain.map(({ id }) => id).join(), dataDir, `${oid}=${space}`];
+      let cut = 0;
+      for (const step of ["pgkit-restore.d/1", "pgkit-restore.d/combined/global", "PG_VERSION"]) {
+        const killed = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "inherit"] });
+        const exit = once(killed, "exit");
+        // Without a pause in between: some steps last for milliseconds.
+        while (killed.exitCode === null && !existsSync(join(dataDir, step))) await setImmediate();
+        killed.kill("SIGKILL");
+        await exit;
+        const names = await readdir(dataDir);
+        if (names.includes("pgkit-restore.json")) {
+          cut++;
+          await expect(ask(dataDir, "SELECT 1")).rejects.toThrow(/did not start/);
+          await restore(repository, chain, dataDir, {
+            tablespaces: new Map([[oid, space]]),
+            programs: cluster.programs,
+          });
+        }
+        await cluster.program("pg_verifybackup", ["-q", "-n", dataDir]);
+        expect([await readdir(place), (await readdir(dataDir)).filter((name) => name.includes("pgkit"))]).toEqual([
+          ["data", "space"],
+          [],
+        ]);
+        for (const dir of [dataDir, space]) await rm(dir, { recursive: true });
+      }
+      expect(cut).toBeGreaterThan(1);
+    });
+
+    it("over a directory whose WAL was saved keeps that through a cut", async () => {
+      const place = await openFolder(join(folder, "saved"));
+      const [dataDir, space] = [join(place, "data"), join(place, "space")];
+      const how = { tablespaces: new Map([[oid, space]]), programs: cluster.programs };
+      await restore(repository, chain, dataDir, how);
+      // As a run leaves it that is killed when it puts its work in place.
+      const taken = join(dataDir, "pgkit-restore.d/combined/pg_wal/pgkit-unarchived");
+      await mkdir(taken, { recursive: true });
+      await writeFile(join(taken, "0000000100000000000000AA"), "committed, and nowhere else");
+      const { id, server } = chain.at(-1) as Manifest;
+      const marker = { backup: id, systemId: server.systemId, tablespaces: [space], owner: "" };
+      await writeFile(join(dataDir, "pgkit-restore.json"), JSON.stringify(marker));
+      await restore(repository, chain, dataDir, how);
+      const saved = join(dataDir, "pg_wal/pgkit-unarchived/0000000100000000000000AA");
+      expect(await readFile(saved, "utf8")).toBe("committed, and nowhere else");
+    });
+  });
+}

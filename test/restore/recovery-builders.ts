@@ -95,12 +95,13 @@ export function wal(
   };
 }
 
-/** The last transaction before `end`, at a position and a moment. */
+/** The last transaction before `end`, at a position and a moment; the last record begins a little before `end`. */
 export function last(timeline: number, end: number, position?: number, seconds?: number, system = systemId): StoredEnd {
   const known = position === undefined || seconds === undefined ? undefined : { position, seconds };
   return {
     ...{ systemId: system, timeline, endLsn: at(end) },
     last: known && { lsn: at(known.position), timeUs: microseconds(moment(known.seconds)) },
+    lastRecordLsn: at(end) - 0x20n,
   };
 }
 

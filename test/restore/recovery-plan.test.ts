@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { isPgkitError, type PgkitError } from "../../src/lib/errors.ts";
+import { parseLsn } from "../../src/lib/lsn.ts";
 import { planRecovery, type RecoveryInventory, type RecoveryRequest } from "../../src/restore/recovery-plan.ts";
 import { at, base, last, moment, to, toLsn, toTime, wal } from "./recovery-builders.ts";
 
@@ -59,6 +60,19 @@ describe("the backup", () => {
     ["the one that is asked for", to(toTime(250), { backup: "one" }), "one"],
   ])("for %s", (_, request, wanted) => {
     expect(planRecovery(simple, request).backup.id).toBe(wanted);
+  });
+
+  test("where a clock was set back is the one that ends last in the WAL, and ends before a time by the server's clock", () => {
+    const backups = [
+      base("later", { start: 10, stop: 10.5, stoppedAt: 50 }),
+      base("earlier", { start: 2, stop: 2.5, stoppedAt: 100 }),
+    ];
+    const inventory = { ...simple, backups, ends: [last(1, 20, 19.25, 200)] };
+    for (const target of [{ type: "latest" as const }, toTime(75), toTime(150), toLsn(15)]) {
+      expect(planRecovery(inventory, to(target)).backup.id).toBe("later");
+    }
+    expect(planRecovery(inventory, to(toLsn(5))).backup.id).toBe("earlier");
+    expect(refusal(inventory, to(toTime(49))).hint).toContain(moment(50.000001));
   });
 
   test("the end of a backup that is known to the second alone may be a second later", () => {
@@ -149,8 +163,27 @@ describe("the WAL", () => {
     expect(error.message).toContain(`${moment(300)} (2026-11-21 13:05:00 +01:00)`);
     expect(error.hint).toContain("--latest");
     expect(refusal(simple, to(toTime(300))).code).toBe("target-not-archived");
-    expect(refusal(simple, to(toLsn(20))).code).toBe("target-not-archived");
     expect(planRecovery(simple, to(toTime(299.999999))).backup.id).toBe("two");
+  });
+
+  test("a position is reached where a record begins at or behind it, and refused behind the last one's beginning", () => {
+    const text = "0/13FFFFE0";
+    expect(parseLsn(text)).toBe(at(20) - 0x20n);
+    expect(planRecovery(simple, to(toLsn(text))).walSegments).toBe(10);
+    for (const beyond of [toLsn("0/13FFFFE1"), toLsn(20)]) {
+      const error = refusal(simple, to(beyond));
+      expect([error.code, error.hint]).toEqual(["target-not-archived", expect.stringContaining(`begins at ${text}`)]);
+    }
+    expect(refusal(gapped, to(toLsn("0/DFFFFE1"))).code).toBe("wal-gap");
+    // That record may begin in the partial segment which is all that follows.
+    const streamed = {
+      ...simple,
+      wal: [wal({ 1: [[1, 20]] }, {}, { partial: { timeline: 1, segment: 20 } })],
+      ends: [...simple.ends, { ...last(1, 21), lastRecordLsn: at(20.25) }],
+    };
+    expect(planRecovery(streamed, to(toLsn(19.75))).walSegments).toBe(11);
+    expect(planRecovery(streamed, to(toLsn(20.25))).walSegments).toBe(11);
+    expect(refusal(streamed, to(toLsn(20.5))).code).toBe("target-not-archived");
   });
 
   test("a backup whose own WAL is missing is refused; one that brings its WAL needs no archive", () => {
@@ -161,6 +194,8 @@ describe("the WAL", () => {
     const plan = planRecovery(included, to({ type: "latest" }));
     expect([plan.walSegments, plan.latest.lsn, plan.latest.time]).toEqual([0, at(2.5), moment(100.000001)]);
     expect(refusal(included, to(toTime(150))).code).toBe("target-not-archived");
+    expect(planRecovery(included, to(toLsn(2.5))).backup.id).toBe("own");
+    expect(refusal(included, to(toLsn(2.75))).code).toBe("target-not-archived");
   });
 
   test("with WAL inside the backup the archive may begin behind it, and no later", () => {

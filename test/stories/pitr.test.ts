@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { formatLsn, parseLsn } from "../../src/lib/lsn.ts";
 import type { BaseJson } from "../backup/base-support.ts";
 import { type Pitr, restoreAndOpen, restoreRefused, startPitr, type Written } from "./pitr-support.ts";
 
@@ -66,6 +67,16 @@ describe("A before the backup, B, a mark, C: all stored", () => {
     const { status, stderr, files } = await restoreRefused(pitr, "--start", ...args());
     expect([status, files], stderr).toEqual([exit, []]);
     expect(stderr).toMatch(says);
+  });
+
+  test("the greatest position that is named as one to restore to is reached, and none behind it is tried", async () => {
+    const { stderr } = await restoreRefused(pitr, "--to-lsn", "FF/0");
+    const greatest = parseLsn(/record that is stored begins at (\S+)/.exec(stderr)?.[1] ?? "");
+    for (const args of [[], ["--exclusive"]]) {
+      const behind = await restoreRefused(pitr, "--start", "--to-lsn", formatLsn(greatest + 1n), ...args);
+      expect([behind.status, behind.files], behind.stderr).toEqual([20, []]);
+      expect((await restoreAndOpen(pitr, "--to-lsn", formatLsn(greatest), ...args)).names).toBe("ABCD");
+    }
   });
 
   test("a restore point that is not stored is not passed over: nothing is opened", async () => {

@@ -23,6 +23,8 @@ export interface ClusterOptions {
   settings?: Record<string, string>;
   /** Keeps what a crash must not lose; slower. */
   durable?: boolean;
+  /** Of a WAL segment, where not the usual 16. */
+  segmentMegabytes?: number;
   /** Servers are copies of one and have its system id, but for those of another lineage. */
   lineage?: string;
 }
@@ -71,7 +73,10 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
     if (runAs !== undefined) await chown(folder, runAs.uid, runAs.gid);
     const dataDir = join(folder, "data");
     const { password } = await copyTemplate(programs, runAs, dataDir, options.lineage);
-    const settings = { ...(options.durable ? {} : throwaway), ...options.settings };
+    const { segmentMegabytes } = options;
+    if (segmentMegabytes !== undefined) await resizeSegments(programs, runAs, dataDir, segmentMegabytes);
+    const least = segmentMegabytes === undefined ? {} : { min_wal_size: `${2 * segmentMegabytes}MB` };
+    const settings = { ...(options.durable ? {} : throwaway), ...least, ...options.settings };
     return await launch({ programs, runAs, folder, dataDir, password, settings });
   } catch (error) {
     await rm(folder, { recursive: true, force: true });
@@ -181,6 +186,10 @@ async function copyTemplate(programs: Programs, runAs: RunAs | undefined, dataDi
   if (!(await exists(template))) await makeTemplate(programs, runAs, template);
   await run("cp", ["-a", "--reflink=auto", join(template, "data"), dataDir]);
   return { password: await readFile(join(template, "password"), "utf8") };
+}
+
+async function resizeSegments({ binDir }: Programs, runAs: RunAs | undefined, dataDir: string, megabytes: number) {
+  await run(join(binDir, "pg_resetwal"), [`--wal-segsize=${megabytes}`, dataDir], { ...runAs, cwd: "/" });
 }
 
 async function makeTemplate(programs: Programs, runAs: RunAs | undefined, template: string): Promise<void> {

@@ -27,6 +27,7 @@ export interface ArchivingOptions {
   /** The `repository:` lines of pgkit.yaml, and what goes with them; the folder `store` in `folder` when left out. */
   repository?: ((folder: string) => Promise<Place>) | undefined;
   settings?: Record<string, string>;
+  segmentMegabytes?: number;
 }
 
 /** A server that archives by the real program, built as it is shipped. */
@@ -51,7 +52,11 @@ export interface Archiving {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-export async function startArchiving({ repository, settings = {} }: ArchivingOptions = {}): Promise<Archiving> {
+export async function startArchiving({
+  repository,
+  settings = {},
+  ...sizes
+}: ArchivingOptions = {}): Promise<Archiving> {
   const folder = await mkdtemp(join(tmpdir(), "pgkit-wal-"));
   await chmod(folder, 0o755);
   const program = await buildProgram(folder);
@@ -70,7 +75,7 @@ export async function startArchiving({ repository, settings = {} }: ArchivingOpt
   const commands = { instance: "main", spool: "pg_wal/pgkit", command: shellWords(words) };
   const archive = archiveCommand(commands);
   const cluster = await startCluster({
-    durable: true,
+    ...{ ...sizes, durable: true },
     settings: { archive_mode: "on", archive_command: archive, wal_level: "replica", fsync: "off", ...settings },
   });
   const status = async (ending: string) => {

@@ -8,6 +8,7 @@ import {
   checkSegment,
   continuesFromBefore,
   firstTransaction,
+  lastIn,
   lastTransaction,
   readSegmentHeader,
 } from "../../src/wal/segment.ts";
@@ -58,15 +59,22 @@ describe("transactions in WAL, against pg_waldump", () => {
 
   const segment = async (name: string) => await readFile(join(cluster.dataDir, "pg_wal", name));
 
-  /** The transactions of a segment, or from one to another, as the server's own program reads them, to the end of the WAL. */
-  const dumped = async (...range: string[]): Promise<Dumped[]> => {
-    const paths = range.map((name) => join(cluster.dataDir, "pg_wal", name));
+  const waldump = async (...args: string[]): Promise<string> => {
     const env = { ...process.env, TZ: "UTC", LC_ALL: "C.UTF-8" };
     // It fails where the WAL ends, after it has printed all before.
-    const { stdout } = await run(join(cluster.binDir, "pg_waldump"), ["--rmgr=Transaction", ...paths], {
-      env,
-      maxBuffer: 2 ** 28,
-    }).catch((error: { stdout: string }) => error);
+    const ran = run(join(cluster.binDir, "pg_waldump"), args, { env, maxBuffer: 2 ** 28 });
+    return (await ran.catch((error: { stdout: string }) => error)).stdout;
+  };
+
+  /** Where the last record of any kind begins. */
+  const lastDumped = async (name: string): Promise<string> => {
+    const lines = (await waldump(join(cluster.dataDir, "pg_wal", name))).trimEnd().split("\n");
+    return formatLsn(parseLsn(/, lsn: ([0-9A-F/]+),/.exec(lines.at(-1) ?? "")?.[1] ?? ""));
+  };
+
+  /** The transactions of a segment, or from one to another, as the server's own program reads them, to the end of the WAL. */
+  const dumped = async (...range: string[]): Promise<Dumped[]> => {
+    const stdout = await waldump("--rmgr=Transaction", ...range.map((name) => join(cluster.dataDir, "pg_wal", name)));
     return stdout.split("\n").flatMap((line) => {
       const [, tx, lsn, kind, rest = ""] =
         /tx:\s+(\d+), lsn: ([0-9A-F/]+), .* desc: ((?:COMMIT|ABORT)(?:_PREPARED)?) (.*)$/.exec(line) ?? [];
@@ -87,6 +95,7 @@ describe("transactions in WAL, against pg_waldump", () => {
       const wanted = await dumped(name);
       expect(asDumped(lastTransaction(bytes)), name).toEqual(wanted.at(-1));
       expect(asDumped(firstTransaction(bytes)), name).toEqual(wanted[0]);
+      expect(formatLsn(lastIn(bytes).recordLsn ?? 0n), name).toBe(await lastDumped(name));
       compared += wanted.length;
     }
     expect(compared).toBeGreaterThan(20);
@@ -121,6 +130,7 @@ describe("transactions in WAL, against pg_waldump", () => {
     const padded = Buffer.concat([cut, Buffer.alloc(bytes.length - cut.length)]);
     expect(asDumped(lastTransaction(padded))).toEqual(wanted.at(-4));
     expect(asDumped(lastTransaction(cut))).toEqual(wanted.at(-4));
+    expect(lastIn(cut).recordLsn).toBeLessThan(parseLsn(at?.lsn ?? ""));
   });
 
   test("what an earlier use of the file left behind its end is not read", async () => {

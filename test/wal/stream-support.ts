@@ -17,8 +17,8 @@ export interface Place extends AsyncDisposable {
   repository: string;
   streamFolder: string;
   configure(url: string, archive?: readonly string[], top?: readonly string[]): Promise<void>;
-  /** Starts `pgkit wal stream` in a process of its own. */
-  stream(): Streaming;
+  /** Starts `pgkit wal stream` in a process of its own; `within` are words before it, such as those of a namespace. */
+  stream(within?: readonly string[]): Streaming;
   status(): Promise<StreamStatus>;
   /** Waits until all that the server has flushed by now is stored. */
   caughtUp(cluster: Cluster, withinMs?: number): Promise<void>;
@@ -50,8 +50,8 @@ export async function newPlace(): Promise<Place> {
       const own = `      streamFolder: ${streamFolder}`;
       await writeFile(join(folder, "pgkit.yaml"), [...top, ...instance, own, ...keys, ""].join("\n"), { mode: 0o600 });
     },
-    stream: () => {
-      const streaming = startStreaming(folder);
+    stream: (within) => {
+      const streaming = startStreaming(folder, within);
       started.push(streaming);
       return streaming;
     },
@@ -68,9 +68,10 @@ export async function newPlace(): Promise<Place> {
   };
 }
 
-function startStreaming(folder: string): Streaming {
+function startStreaming(folder: string, within: readonly string[] = []): Streaming {
   const script = fileURLToPath(new URL("../support/pgkit-process.ts", import.meta.url));
-  const child = spawn(process.execPath, [script, "wal", "stream"], {
+  const [program = "", ...args] = [...within, process.execPath, script, "wal", "stream"];
+  const child = spawn(program, args, {
     cwd: folder,
     env: { PATH: process.env.PATH, HOME: folder, PGKIT_LEASE_TTL: "12s" },
     stdio: ["ignore", "pipe", "pipe"],
