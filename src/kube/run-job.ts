@@ -101,14 +101,15 @@ async function follow(run: Run): Promise<JobRun> {
 /** The next Pod whose log is to be read, or what became of the Job. */
 async function nextOf({ view, options }: Run, read: ReadonlySet<string>): Promise<Next> {
   const { report, startWithinMs = usualStartMs } = options;
-  let said = "";
+  // Nodes alternate between two ways to say the same.
+  const said = new Set<string>();
   const decide = (state: JobState, isLate: boolean): Next | undefined => {
     const found = whatIsNext(state, read);
     if (found !== undefined) return found;
     const { text, isTrouble } = whyNotBegun(state);
     if (isLate) return { type: "stuck", because: text };
-    if (isTrouble && text !== said) report({ type: "warning", message: text });
-    if (isTrouble) said = text;
+    if (isTrouble && !said.has(text)) report({ type: "warning", message: text });
+    said.add(text);
     return undefined;
   };
   const next = await view.until(decide, startWithinMs);
