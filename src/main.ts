@@ -9,6 +9,7 @@ import { globalOptions } from "./cli/options/global.ts";
 import { type Chosen, parseCommandLine } from "./cli/program.ts";
 import { createRenderer, endQuietlyWhenClosed, type Renderer, type RenderOptions, type Streams } from "./cli/render.ts";
 import { resolveSettings, type Settings } from "./cli/settings.ts";
+import { typedOf } from "./cli/typed.ts";
 import { isPgkitError, PgkitError } from "./lib/errors.ts";
 import { secretVault } from "./lib/secret.ts";
 import { type Clock, systemClock } from "./lib/time.ts";
@@ -108,6 +109,7 @@ async function runCommandLine(run: Run, signal: AbortSignal): Promise<number> {
     ...{ version, self, config, env, cwd, clock, signal, report, out, streams, vault },
     instance: flags.get(globalOptions.instance),
     places: placesOf(parsed),
+    typed: typedOf(parsed),
     dryRun: flags.get(commandOptions.dryRun),
     yes: flags.get(commandOptions.yes),
     readSecret: outside.readSecret,

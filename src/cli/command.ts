@@ -57,6 +57,8 @@ export interface CommandContext {
   readonly self: readonly string[];
   /** The flags that name the configuration, the instance and the repository, as they were given: for another run of `self`. */
   readonly places: readonly string[];
+  /** The command line, for another run of it elsewhere. */
+  readonly typed: Typed;
   readonly cwd: string;
   readonly report: Report;
   readonly clock: Clock;
@@ -91,6 +93,15 @@ export interface CommandContext {
   kube(): Promise<Kube>;
   /** Asks before something is destroyed; `does` completes "this". Fails with `usage` where nobody can be asked and `--yes` is not given, with `cancelled` on a no. */
   confirm(does: string): Promise<void>;
+}
+
+/** A command line as it was understood. Holds no secret. */
+export interface Typed {
+  /** `backup logical`. */
+  readonly command: string;
+  readonly texts: readonly string[];
+  /** The words of each flag that was given, by its name: `--as` has `--as=NAME`. */
+  readonly flags: ReadonlyMap<string, readonly string[]>;
 }
 
 /** Reads the text of a key of a Kubernetes Secret. */

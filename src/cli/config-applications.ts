@@ -77,6 +77,7 @@ function secretSwitch(reader: Reader): Required<SwitchSettings>["secret"] {
     name: reader.needed(rows.secretName) ?? "",
     keys: endpointKeys(reader, "secret"),
     kubeseal: reader.settings.get(rows.secretKubeseal, reader.application),
+    rolloutMs: reader.settings.get(rows.secretRolloutTimeout, reader.application),
   };
 }
 

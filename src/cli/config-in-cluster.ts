@@ -12,6 +12,11 @@ export function inClusterOf(settings: Settings): InClusterConfig {
     uid: settings.get(rows.user),
     secretName: settings.get(rows.secret),
     scratchBytes: settings.get(rows.scratch),
+    restore: {
+      scratchBytes: settings.get(rows.restoreScratch),
+      scratchClass: settings.get(rows.restoreScratchClass),
+      memoryBytes: settings.get(rows.restoreMemory),
+    },
     streamBytes: settings.get(rows.streamVolume),
     storageClass: settings.get(rows.storageClass),
     repositoryClaim: settings.get(rows.repositoryClaim),

@@ -140,7 +140,7 @@ export interface LeaseConfig {
   readonly waitMs: number;
 }
 
-/** How `pgkit manifests` runs pgkit in a cluster; see `ManifestsRequest`. */
+/** How pgkit runs in a cluster; see `ManifestsRequest`. */
 export interface InClusterConfig {
   readonly image: string | undefined;
   readonly imagePullSecrets: readonly string[];
@@ -149,6 +149,13 @@ export interface InClusterConfig {
   readonly uid: number;
   readonly secretName: string;
   readonly scratchBytes: number;
+  /** What a restore that runs as a Job may take. */
+  readonly restore: {
+    readonly scratchBytes: number;
+    /** `undefined`: the node's own disk. */
+    readonly scratchClass: string | undefined;
+    readonly memoryBytes: number;
+  };
   readonly streamBytes: number;
   readonly storageClass: string | undefined;
   readonly repositoryClaim: string | undefined;

@@ -5,7 +5,7 @@ import { inZone, parseTime } from "../lib/parse-time.ts";
 import type { Report } from "../lib/report.ts";
 import type { SecretVault } from "../lib/secret.ts";
 import type { Clock } from "../lib/time.ts";
-import type { CommandContext, ReadSecret } from "./command.ts";
+import type { CommandContext, ReadSecret, Typed } from "./command.ts";
 import type { Config, InstanceConfig, SecretReference } from "./config.ts";
 import { askFirst } from "./confirm.ts";
 import { connectionTo } from "./password.ts";
@@ -16,6 +16,7 @@ export interface ContextInput {
   readonly version: string;
   readonly self: readonly string[];
   readonly places: readonly string[];
+  readonly typed: Typed;
   readonly config: Config;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly cwd: string;
@@ -41,6 +42,7 @@ export function commandContext(input: ContextInput): CommandContext {
     version: input.version,
     self: input.self,
     places: input.places,
+    typed: input.typed,
     cwd: input.cwd,
     report,
     clock,

@@ -19,6 +19,7 @@ const configFolder = "/etc/pgkit";
 export async function manifestsRequest(
   config: Config,
   instances: readonly InstanceConfig[],
+  { needsSchedule = true } = {},
 ): Promise<ManifestsRequest> {
   const { file, inCluster } = config;
   if (file === undefined) {
@@ -33,7 +34,7 @@ export async function manifestsRequest(
   const problems: FileProblem[] = [
     ...(inCluster.image === undefined ? [{ message: `${file}: kubernetes.image is missing`, hint: imageHint }] : []),
     ...textProblems(values),
-    ...scheduleProblems(file, instances),
+    ...(needsSchedule ? scheduleProblems(file, instances) : []),
     ...secretFileProblems([...identityFiles, ...passwordFiles(instances)]),
   ];
   const configFiles: Record<string, string> = { "pgkit.yaml": text };

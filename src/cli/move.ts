@@ -92,12 +92,12 @@ async function serverOf(context: CommandContext, instance: InstanceConfig): Prom
   return { instance: instance.name, connection, peer, endpoint: instance.endpoint ?? { host, port } };
 }
 
-type SwitchOptions = Pick<MoveOptions, "switchCommand" | "gitopsOut" | "overrideGitops">;
+type SwitchOptions = Pick<MoveOptions, "switchCommand" | "gitopsOut" | "overrideGitops" | "rolloutMs">;
 
 async function switchersOf(
   context: CommandContext,
   { application, database }: MoveTask,
-  { switchCommand, gitopsOut, overrideGitops }: SwitchOptions,
+  { switchCommand, gitopsOut, overrideGitops, rolloutMs }: SwitchOptions,
   { source, target }: Pick<MoveWorld, "source" | "target">,
 ): Promise<readonly Switcher[]> {
   const { openSwitchers } = await import("../switch/open.ts");
@@ -107,7 +107,8 @@ async function switchersOf(
   const openSecret = async (secret: SecretSwitch) => {
     const { secretSwitcher } = await import("../switch/k8s-secret.ts");
     const kube = await context.kube();
-    return secretSwitcher(secret, { kube, database, clock, report, keep, gitopsOut, overrideGitops });
+    const deps = { kube, database, clock, report, keep, gitopsOut, overrideGitops };
+    return secretSwitcher(secret, { ...deps, rolloutMs: rolloutMs ?? secret.rolloutMs });
   };
   return openSwitchers(config, { database, clock, endpoints, vault: { keep }, openSecret });
 }
@@ -136,6 +137,8 @@ export function moveOptionsOf(
     ...(flags.switchCommand.length === 0 ? {} : { switchCommand: flags.switchCommand }),
     ...(flags.gitopsOut === undefined ? {} : { gitopsOut: flags.gitopsOut }),
     overrideGitops: flags.overrideGitops,
+    ...(flags.rolloutTimeout === undefined ? {} : { rolloutMs: flags.rolloutTimeout }),
+    autoRollback: !flags.withoutAutoRollback,
   };
 }
 

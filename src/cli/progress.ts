@@ -5,7 +5,7 @@ import type { ProgressEvent, Report } from "../lib/report.ts";
 import { oneLine } from "./text.ts";
 
 /** `warnings`: nothing but warnings, as NDJSON; for --json, whose stderr a script may read. */
-export type ProgressForm = "bar" | "plain" | "json" | "warnings" | "none";
+export type ProgressForm = "bar" | "plain" | "json" | "events" | "warnings" | "none";
 
 export interface Progress {
   readonly report: Report;
@@ -27,8 +27,22 @@ export interface ProgressSink {
 export async function progressOf(form: ProgressForm, sink: ProgressSink): Promise<Progress> {
   if (form === "bar") return bars(sink);
   if (form === "plain") return { report: plainLines(sink), finish: () => undefined };
+  if (form === "events") return { report: eventsNowAndThen(sink), finish: () => undefined };
   const wanted = (event: ProgressEvent) => form === "json" || (form === "warnings" && event.type === "warning");
   return { report: (event) => (wanted(event) ? sink.event(event) : undefined), finish: () => undefined };
+}
+
+/** How far a task is at most once a second: the log of a container is kept on its node's disk. */
+function eventsNowAndThen(sink: ProgressSink): Report {
+  const last = new Map<string, number>();
+  return (event) => {
+    if (event.type === "progress") {
+      const nowMs = sink.monotonicMs();
+      if (nowMs - (last.get(event.task) ?? Number.NEGATIVE_INFINITY) < 1000) return;
+      last.set(event.task, nowMs);
+    } else if ("task" in event) last.delete(event.task);
+    sink.event(event);
+  };
 }
 
 /** At most one line a task in this time, so that the log of a long backup stays readable. */

@@ -3,6 +3,7 @@ import { isPgkitError, type PgkitError } from "../lib/errors.ts";
 import type { Report } from "../lib/report.ts";
 import type { SecretVault } from "../lib/secret.ts";
 import { type Clock, rfc3339 } from "../lib/time.ts";
+import { type ResultDocument, resultParts } from "./events.ts";
 import { type Progress, type ProgressForm, progressOf } from "./progress.ts";
 import { harmless } from "./text.ts";
 
@@ -39,23 +40,27 @@ export interface RenderOptions {
   readonly json: boolean;
   readonly quiet: boolean;
   readonly verbose: boolean;
-  readonly progress: "auto" | "bar" | "plain" | "json";
+  readonly progress: "auto" | "bar" | "plain" | "json" | "events";
 }
 
 /** The only place that writes to stdout and stderr. Every text is scrubbed of secrets (on stdout of those alone that cannot be a name), and of control characters where it is not JSON. */
 export async function createRenderer(options: RenderOptions): Promise<Renderer> {
   const { streams, vault, clock, json, verbose } = options;
   const form = progressForm(options);
+  const isEvents = form === "events";
   const write = (stream: Writable, text: string) => {
-    const scrub = stream === streams.stdout ? vault.scrubResult : vault.scrub;
-    if (!closed.has(stream)) stream.write(scrub(text.endsWith("\n") ? text : `${text}\n`));
+    if (!closed.has(stream)) stream.write(text.endsWith("\n") ? text : `${text}\n`);
   };
-  const jsonLine = (value: unknown) => write(streams.stderr, JSON.stringify(plain(value)));
+  const tell = (text: string) => write(streams.stderr, vault.scrub(text));
+  const give = (text: string) => write(streams.stdout, vault.scrubResult(text));
+  // As events all goes one way, so that it stays in its order.
+  const line = (value: unknown) =>
+    write(isEvents ? streams.stdout : streams.stderr, vault.scrub(JSON.stringify(plain(value))));
   const progress: Progress = await progressOf(form, {
     stderr: streams.stderr,
-    line: (text) => write(streams.stderr, harmless(text)),
+    line: (text) => tell(harmless(text)),
     scrub: (text) => harmless(vault.scrub(text)),
-    event: (event) => jsonLine({ ...event, time: rfc3339(clock.now()) }),
+    event: (event) => line({ ...event, time: rfc3339(clock.now()) }),
     monotonicMs: clock.monotonicMs,
   });
   return {
@@ -63,19 +68,26 @@ export async function createRenderer(options: RenderOptions): Promise<Renderer> 
       json,
       result: (result) => {
         progress.finish();
-        if (json) write(streams.stdout, JSON.stringify(plain(result.json), undefined, 2));
-        else write(streams.stdout, harmless(typeof result.text === "string" ? result.text : result.text()));
+        const text = () => harmless(typeof result.text === "string" ? result.text : result.text());
+        if (isEvents) giveEvents(give, vault, { json: plain(result.json), text: text() });
+        else give(json ? JSON.stringify(plain(result.json), undefined, 2) : text());
       },
-      raw: (text) => write(streams.stdout, text),
+      raw: give,
     },
     report: progress.report,
     finish: progress.finish,
     error: (error) => {
       progress.finish();
-      if (json || form === "json") jsonLine(errorDocument(error, verbose));
-      else write(streams.stderr, harmless(errorText(error, verbose)));
+      if (isEvents) line({ type: "error", ...errorDocument(error, verbose) });
+      else if (json || form === "json") line(errorDocument(error, verbose));
+      else tell(harmless(errorText(error, verbose)));
     },
   };
+}
+
+/** Scrubbed as a whole, before it is cut into pieces. */
+function giveEvents(give: (text: string) => void, vault: SecretVault, document: ResultDocument): void {
+  for (const part of resultParts(vault.scrubResult(JSON.stringify(document)))) give(JSON.stringify(part));
 }
 
 const closed = new WeakSet<Writable>();
@@ -108,7 +120,7 @@ function errorText(error: unknown, verbose: boolean): string {
   return lines.join("\n");
 }
 
-function errorDocument(error: unknown, verbose: boolean): unknown {
+function errorDocument(error: unknown, verbose: boolean): { error: object } {
   if (!isPgkitError(error) || error.code === "bug") {
     const message = error instanceof Error ? error.message : String(error);
     const stack = error instanceof Error ? error.stack : undefined;

@@ -61,6 +61,12 @@ export interface Selection {
   readonly labels?: string | undefined;
 }
 
+/** What is watched. */
+export interface Watched extends Selection {
+  /** As they were just seen: one that goes before the watch begins is told of as gone. */
+  readonly known?: readonly KubeObject[] | undefined;
+}
+
 /** One that is there now, new or changed, or one that has gone, as it was last seen. */
 export type Change<T> = { readonly type: "present" | "gone"; readonly object: T };
 
@@ -111,7 +117,7 @@ export interface Kube {
    */
   watch<T extends KubeObject = KubeObject>(
     kind: ObjectKind,
-    which: Selection,
+    which: Watched,
     signal: AbortSignal,
   ): AsyncGenerator<Change<T>>;
   /**

@@ -49,11 +49,11 @@ export async function openKube(target: KubeTarget, deps: KubeDeps): Promise<Kube
       };
       return (await unlessMissing(ref.name, () => caller.json({ ...ask, body }, signal, settle))) !== undefined;
     },
-    watch: (kind, which, signal) =>
+    watch: (kind, { known, ...which }, signal) =>
       watchObjects(
         caller,
         async () => await about(api, "watch", { ...kind, ...which }, signal),
-        which,
+        { ...which, known },
         signal,
         () => listObjects(api, kind, which, signal),
       ),

@@ -24,10 +24,12 @@ export async function waitFor<T extends KubeObject, R>(
   );
   let last = "it to be seen";
   try {
-    const first = until(await kube.get<T>(ref, over));
+    const found = await kube.get<T>(ref, over);
+    const first = until(found);
     if ("done" in first) return first.done;
     last = first.waiting;
-    for await (const { type, object } of kube.watch<T>(ref, { namespace: ref.namespace, name: ref.name }, over)) {
+    const which = { namespace: ref.namespace, name: ref.name, known: found === undefined ? [] : [found] };
+    for await (const { type, object } of kube.watch<T>(ref, which, over)) {
       const answer = until(type === "gone" ? undefined : object);
       if ("done" in answer) return answer.done;
       last = answer.waiting;

@@ -1,7 +1,7 @@
 import type { Caller, Patience } from "./call.ts";
 import { type Ask, apiError, refusalOf } from "./errors.ts";
 import { linesOf } from "./http.ts";
-import type { Change, KubeObject, Listed, Selection } from "./kube.ts";
+import type { Change, KubeObject, Listed, Watched } from "./kube.ts";
 
 /** The API ends a watch after so long by itself; one that is silent for longer is dead. */
 const watchSeconds = 240;
@@ -11,12 +11,13 @@ const silentMs = (watchSeconds + 30) * 1000;
 export async function* watchObjects<T extends KubeObject>(
   caller: Caller,
   ask: () => Promise<Ask>,
-  { name, labels }: Selection,
+  { name, labels, known = [] }: Watched,
   signal: AbortSignal,
   list: () => Promise<Listed<T>>,
 ): AsyncGenerator<Change<T>> {
   const call = await ask();
-  const seen = new Map<string, T>();
+  // They are of the kind that is watched.
+  const seen = new Map(known.map((object) => [keyOf(object), object as T]));
   const patience = caller.patience(signal);
   const query = {
     watch: "true",

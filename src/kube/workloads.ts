@@ -19,6 +19,7 @@ export interface PodStatus {
   /** `Evicted`. */
   readonly reason?: string;
   readonly message?: string;
+  readonly conditions?: readonly Condition[];
   readonly containerStatuses?: readonly ContainerStatus[];
   readonly initContainerStatuses?: readonly ContainerStatus[];
 }
@@ -115,6 +116,7 @@ export interface Condition {
 
 export interface JobSpec {
   readonly backoffLimit?: number;
+  readonly suspend?: boolean;
   readonly template?: PodTemplate;
   readonly [field: string]: unknown;
 }

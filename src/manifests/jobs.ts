@@ -19,6 +19,13 @@ const argsOf: { readonly [Kind in ScheduledKind]: readonly string[] } = {
 /** Exit statuses by which trying again helps nobody: the configuration, the credentials, or what must not be overwritten. */
 const hopeless = [2, 12, 21];
 
+/**
+ * A run whose time comes while another of the instance is at work waits for it, and so does one in the place of a Pod that was killed, whose
+ * lease outlives it by two minutes: the attempts of a Job are spent in half a minute.
+ */
+export const leaseWait = "PGKIT_LEASE_WAIT";
+const writes: readonly ScheduledKind[] = ["logical", "base", "prune"];
+
 /** A CronJob for each scheduled command of each instance. */
 export function cronJobs(request: ManifestsRequest): Manifest[] {
   return request.instances.flatMap((instance) =>
@@ -37,8 +44,6 @@ function cronJob(
 ): Manifest {
   const name = workloadName(kind, instance.name);
   const labels = workloadLabels(kind, instance);
-  const args = [...argsOf[kind], "--instance", instance.name];
-  const actor = `cronjob/${name}`;
   return {
     apiVersion: "batch/v1",
     kind: "CronJob",
@@ -48,22 +53,32 @@ function cronJob(
       // Later than that the run is overdue, and the next one is near.
       startingDeadlineSeconds: Math.max(60, Math.round(instance.graceMs / 1000)),
       ...{ successfulJobsHistoryLimit: 1, failedJobsHistoryLimit: 3 },
-      jobTemplate: {
-        metadata: { labels },
-        spec: {
-          // What a check finds is there a moment later too.
-          backoffLimit: kind === "check" ? 0 : 2,
-          activeDeadlineSeconds: deadlineSeconds(request, kind),
-          podFailurePolicy: {
-            rules: [
-              // A node that is drained: no attempt is spent.
-              { action: "Ignore", onPodConditions: [{ type: "DisruptionTarget", status: "True" }] },
-              { action: "FailJob", onExitCodes: { containerName: "pgkit", operator: "In", values: hopeless } },
-            ],
-          },
-          template: podTemplate(request, { kind, instance, args, actor, restartPolicy: "Never", graceSeconds: 60 }),
-        },
+      jobTemplate: jobTemplate(request, kind, instance),
+    },
+  };
+}
+
+/** What each run of a CronJob is made of; also where an instance has no schedule for it. */
+export function jobTemplate(request: ManifestsRequest, kind: ScheduledKind, instance: ManifestInstance) {
+  const args = [...argsOf[kind], "--instance", instance.name];
+  const actor = `cronjob/${workloadName(kind, instance.name)}`;
+  const deadline = deadlineSeconds(request, kind);
+  const env = writes.includes(kind) ? [{ name: leaseWait, value: `${Math.round(deadline / 2)}s` }] : [];
+  const parts = { kind, instance, args, actor, env, restartPolicy: "Never", graceSeconds: 60 } as const;
+  return {
+    metadata: { labels: workloadLabels(kind, instance) },
+    spec: {
+      // What a check finds is there a moment later too.
+      backoffLimit: kind === "check" ? 0 : 2,
+      activeDeadlineSeconds: deadline,
+      podFailurePolicy: {
+        rules: [
+          // A node that is drained: no attempt is spent.
+          { action: "Ignore", onPodConditions: [{ type: "DisruptionTarget", status: "True" }] },
+          { action: "FailJob", onExitCodes: { containerName: "pgkit", operator: "In", values: hopeless } },
+        ],
       },
+      template: podTemplate(request, parts),
     },
   };
 }

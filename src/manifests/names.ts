@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import type { JobKind, ManifestInstance, ManifestsRequest } from "./request.ts";
 
-/** `pgkit-logical-shared`: of CronJob or StatefulSet, at most 52 letters, as Kubernetes appends to it. */
-export function workloadName(kind: JobKind, instance: string): string {
+/** `pgkit-logical-shared`: of CronJob, StatefulSet or Job, at most 52 letters, as Kubernetes appends to it. */
+export function workloadName(kind: JobKind | "restore", instance: string): string {
   const plain = `pgkit-${kind}-${instance}`;
   const name = plain
     .toLowerCase()

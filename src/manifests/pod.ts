@@ -3,7 +3,7 @@ import { serviceAccountName, workloadLabels } from "./names.ts";
 import { type JobKind, type ManifestInstance, type ManifestsRequest, needs } from "./request.ts";
 
 export const configFolder = "/etc/pgkit";
-const scratchFolder = "/scratch";
+export const scratchFolder = "/scratch";
 export const repositoryClaimName = "pgkit-repository";
 
 interface Volume {

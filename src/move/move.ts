@@ -39,7 +39,8 @@ export interface MoveRun {
 
 /**
  * Begins a move and goes on until the application is switched. Fails with `move-refused` before anything is changed, with
- * `move-stopped` (exit status 50) where it can be resumed or rolled back, with `proof-failed` where source and target differ.
+ * `move-stopped` (exit status 50) where it can be resumed or rolled back, with `move-rolled-back` where it went back by itself, with
+ * `proof-failed` where source and target differ.
  */
 export async function startMove(request: MoveRequest, run: MoveRun): Promise<Journal> {
   const { world, runner, signal } = run;
@@ -48,7 +49,7 @@ export async function startMove(request: MoveRequest, run: MoveRun): Promise<Jou
     const former = await findMove(world.repository, { database: facts.database }, { signal: held });
     if (former !== undefined && !isOver(former.journal.state)) throw underWay(former);
     const journal = await beginJournal(world.repository, facts, runner, { clock: world.clock });
-    return told(journal, () => throughSteps(journal, { ...run, signal: held }, goForward), "switched");
+    return throughOrBack(journal, { ...run, signal: held });
   });
 }
 
@@ -59,7 +60,7 @@ export async function resumeMove(found: FoundMove, run: MoveRun): Promise<Journa
   assertNotOver(found);
   return takeUp(found, run, "resume", async (journal, signal) => {
     await journal.append({ type: "state", state: "moving" });
-    return told(journal, () => throughSteps(journal, { ...run, signal }, goForward), "switched");
+    return throughOrBack(journal, { ...run, signal });
   });
 }
 
@@ -168,11 +169,48 @@ async function throughSteps(
   }
 }
 
+/**
+ * Where the application does not become ready at the target it would stay away until somebody comes: it is led back, with all
+ * that was written there. Not through Git, where somebody has to commit first.
+ */
+async function throughOrBack(journal: Journal, run: MoveRun): Promise<Journal> {
+  const { facts } = journal;
+  const { autoRollback, reverseFeed, gitopsOut, overrideGitops } = facts.options;
+  const goesBack = autoRollback === true && reverseFeed && (gitopsOut === undefined || overrideGitops === true);
+  try {
+    return await told(journal, () => throughSteps(journal, run, goForward), "switched");
+  } catch (error) {
+    const cause = error instanceof Error ? error.cause : undefined;
+    if (!goesBack || !isPgkitError(cause, "not-ready") || run.signal.aborted) throw error;
+    run.world.report({ type: "warning", message: `${cause.message}; going back`, hint: cause.hint });
+    await journal.append({ type: "state", state: "rolling-back" });
+    await told(journal, () => throughSteps(journal, run, goBack), "rolled-back", cause.message);
+    const there = await awayToo(run);
+    const message = `the move of ${facts.database} went back to ${facts.source.instance} by itself: ${cause.message}${there}`;
+    throw new PgkitError("move-rolled-back", message, {
+      hint: `${cause.hint ?? "see why"}; nothing that was written is lost; --rollout-timeout allows longer`,
+      cause,
+    });
+  }
+}
+
+/** What of the application is not ready where it was led back to either; empty where all is. */
+async function awayToo({ world, signal }: MoveRun): Promise<string> {
+  try {
+    for (const switcher of world.switchers) await switcher.settle?.(signal);
+    return "";
+  } catch (error) {
+    // It has gone back all the same: this is said besides.
+    if (!isPgkitError(error) || signal.aborted) throw error;
+    return `; back there: ${error.message}`;
+  }
+}
+
 /** Records how a run ended, and tells a failure as what it is for the user: a move that stopped. */
-async function told(journal: Journal, run: () => Promise<void>, done: MoveState): Promise<Journal> {
+async function told(journal: Journal, run: () => Promise<void>, done: MoveState, why?: string): Promise<Journal> {
   try {
     await run();
-    await journal.append({ type: "state", state: done });
+    await journal.append({ type: "state", state: done, ...(why === undefined ? {} : { message: why }) });
     return journal;
   } catch (error) {
     if (isPgkitError(error, "locked")) throw error;

@@ -48,6 +48,10 @@ export interface MoveOptions {
   readonly switchCommand?: readonly string[] | undefined;
   readonly gitopsOut?: string | undefined;
   readonly overrideGitops?: boolean | undefined;
+  /** How long what reads a switched Secret may take to be ready; `undefined`: as the configuration says. */
+  readonly rolloutMs?: number | undefined;
+  /** True: where it does not become ready the move goes back by itself. */
+  readonly autoRollback?: boolean | undefined;
 }
 
 /** What every step may use. Steps keep nothing between calls: what they must remember is in their plan and result. */

@@ -25,18 +25,18 @@ export async function restartUsers(place: SecretPlace, to: EndpointAddress, sign
   }
 }
 
-/** Fails with `switch-failed`, naming what is not ready and why, when that takes longer than the deadline. */
+/** Fails with `not-ready`, naming what is not ready and why, when that takes longer than the deadline. */
 export async function waitForUsers(place: SecretPlace, signal: AbortSignal): Promise<void> {
   const { kube, config } = place;
   const { workloads } = await usersOfSecret(kube, config, signal);
   const outcomes = await Promise.allSettled(workloads.map(({ workload }) => ready(place, workload, signal)));
   signal.throwIfAborted();
   const failures = outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason] : []));
-  const other = failures.find((failure) => !isPgkitError(failure, "switch-failed"));
+  const other = failures.find((failure) => !isPgkitError(failure, "not-ready"));
   if (other !== undefined) throw other;
   const [first] = failures as PgkitError[];
   if (first === undefined) return;
-  throw new PgkitError("switch-failed", failures.map(({ message }) => message).join("; "), {
+  throw new PgkitError("not-ready", failures.map(({ message }) => message).join("; "), {
     hint: first.hint ?? "kubectl describe says what holds it up",
     cause: first,
   });
@@ -62,7 +62,7 @@ async function ready(place: SecretPlace, workload: Workload, signal: AbortSignal
   const pods = await trouble(kube, workload, signal);
   const message = `${titleOf(workload)} did not become ready: ${because}${pods === "" ? "" : ` (${pods})`}`;
   const where = `-n ${workload.metadata.namespace}`;
-  throw new PgkitError("switch-failed", message, {
+  throw new PgkitError("not-ready", message, {
     hint: `kubectl ${where} describe pods and kubectl ${where} logs say why`,
   });
 }

@@ -138,7 +138,7 @@ async function waitOrGoBack(
   try {
     await waitForUsers(place, signal);
   } catch (error) {
-    if (signal.aborted || !isPgkitError(error, "switch-failed")) throw error;
+    if (signal.aborted || !isPgkitError(error, "not-ready")) throw error;
     const former = endpointOf(place, before);
     place.report({
       type: "warning",

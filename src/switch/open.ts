@@ -26,6 +26,8 @@ export interface SecretSwitch {
   readonly keys: EndpointKeys;
   /** The words of kubeseal, where the owner is a SealedSecret and its new manifest is wanted. */
   readonly kubeseal?: readonly string[] | undefined;
+  /** How long the workloads may take to be ready; 5 minutes where left out. */
+  readonly rolloutMs?: number | undefined;
 }
 
 export interface SwitchersDeps {

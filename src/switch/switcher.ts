@@ -34,7 +34,7 @@ export interface Switcher {
   point(from: EndpointAddress, to: Endpoint, signal: AbortSignal): Promise<void>;
   /**
    * Waits until whoever was pointed has followed: such as workloads that were restarted. Called once the target is open. Fails
-   * with `switch-failed` where they do not within their deadline, with `switch-conflict` where it was pointed elsewhere since.
+   * with `not-ready` where they do not within their deadline, with `switch-conflict` where it was pointed elsewhere since.
    */
   settle?(signal: AbortSignal): Promise<void>;
   /** Remarks for the plan, such as which workloads will be restarted and who manages the Secret. Changes nothing. */

@@ -38,7 +38,7 @@ test("the scripts of zsh and fish name every command and flag", () => {
   const fish = completionScript("fish", commands);
   expect(fish).toContain("-a logical");
   expect(fish).toContain("-s n -l dry-run");
-  expect(fish).toContain("-l progress -x -a 'auto bar plain json'");
+  expect(fish).toContain("-l progress -x -a 'auto bar plain json events'");
 });
 
 test("pgkit completion prints the script of the shell", async () => {

@@ -107,7 +107,7 @@ test("the whole file of the contract loads", async () => {
     instance: "shared",
     dedicated: "postgresql-litellm",
     switch: {
-      secret: { namespace: "litellm", name: "litellm-db", keys: { url: "DATABASE_URL" } },
+      secret: { namespace: "litellm", name: "litellm-db", keys: { url: "DATABASE_URL" }, rolloutMs: 300_000 },
       pgbouncer: {
         admin: "postgresql://pgbouncer@127.0.0.1:6432/pgbouncer",
         databases: ["litellm"],

@@ -1,8 +1,10 @@
 import { PassThrough } from "node:stream";
 import { stripVTControlCharacters } from "node:util";
 import { expect, test } from "vitest";
+import { eventReader } from "../../src/cli/events.ts";
 import { createRenderer, type RenderOptions } from "../../src/cli/render.ts";
 import { harmless, table } from "../../src/cli/text.ts";
+import { PgkitError } from "../../src/lib/errors.ts";
 import type { ProgressEvent } from "../../src/lib/report.ts";
 import { secretVault } from "../../src/lib/secret.ts";
 import { fakeClock } from "../support/fake-clock.ts";
@@ -146,4 +148,43 @@ test("a table is aligned, also with wide letters, and each row stays one line", 
 
 test("ordinary text is left as it is", () => {
   expect(harmless("Ä 数据库 😀 tab\tline\n")).toBe("Ä 数据库 😀 tab\tline\n");
+});
+
+test("what one pgkit writes by --progress events another one reports, prints and fails by, without a secret", async () => {
+  const vault = secretVault();
+  const password = 'top:secret "1"';
+  vault.keep(password);
+  const there = await renderer({ progress: "events", vault });
+  there.report({ type: "start", task: "t", totalBytes: 100 });
+  for (let bytes = 1; bytes <= 30; bytes += 1) {
+    await there.clock.advance(100);
+    there.report({ type: "progress", task: "t", bytes });
+  }
+  there.report({ type: "note", message: `with ${password}` });
+  const long = Array.from({ length: 3000 }, (_, id) => `b-${id} "é"`);
+  there.out.result({ json: { backups: long }, text: () => `made ${password}` });
+  there.error(new PgkitError("locked", `another run with ${password}`, { hint: "wait" }));
+  expect(there.stderr()).toBe("");
+  const lines = there.stdout().trimEnd().split("\n");
+  expect(Math.max(...lines.map((line) => Buffer.byteLength(line)))).toBeLessThan(16 * 1024);
+  const told: ProgressEvent[] = [];
+  const reader = eventReader((event) => told.push(event));
+  for (const line of lines) reader.take(line, "pod");
+  expect(told.filter(({ type }) => type === "progress")).toMatchObject([{ bytes: 1 }, { bytes: 11 }, { bytes: 21 }]);
+  expect(told.at(-1)).toMatchObject({ type: "note", message: "with ***" });
+  expect(reader.result()).toEqual({ json: { backups: long }, text: "made ***" });
+  expect(reader.error()).toMatchObject({
+    code: "locked",
+    message: "another run with ***",
+    hint: "wait",
+    exitStatus: 11,
+  });
+  // A Pod that takes the place of another tells its own story.
+  reader.take("hello", "another pod");
+  expect([told.at(-2), reader.result(), reader.error(), reader.lastWords()]).toEqual([
+    { type: "failed", task: "t", message: "its Pod has ended" },
+    undefined,
+    undefined,
+    "hello",
+  ]);
 });

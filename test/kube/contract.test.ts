@@ -19,7 +19,8 @@ kubeContract("of the tests", async (): Promise<ContractWorld> => {
     namespace,
     kube: await openKube({ kubeconfig: await api.kubeconfig(), env: {} }, deps),
     powerless: await openKube({ kubeconfig: await api.kubeconfig("nobody", {}), env: {} }, deps),
-    images: { pause: "pause", shell: "sh" },
+    images: { pause: "pause", shell: "sh", absent: "registry.example/there-is-none:1" },
+    pullMs: 300,
     close: () => api[Symbol.asyncDispose](),
   };
 });
@@ -45,7 +46,9 @@ async function realCluster(path: string): Promise<ContractWorld> {
     images: {
       pause: process.env["PGKIT_TEST_PAUSE_IMAGE"] ?? "registry.k8s.io/pause:3.10",
       shell: process.env["PGKIT_TEST_SHELL_IMAGE"] ?? "busybox:1.37",
+      absent: "localhost/pgkit-there-is-none:1",
     },
+    pullMs: 30_000,
     async close() {
       await kube.delete({ apiVersion: "v1", kind: "Namespace", name: namespace }, {}, signal);
       await rm(folder, { recursive: true, force: true });

@@ -2,8 +2,10 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Change, Kube, KubeObject, Manifest } from "../../src/kube/kube.ts";
 import { refOf } from "../../src/kube/kube.ts";
 import { rolloutOf } from "../../src/kube/rollout.ts";
+import { runJob } from "../../src/kube/run-job.ts";
 import type { Job, Pod, Secret, Workload } from "../../src/kube/workloads.ts";
 import { isPgkitError } from "../../src/lib/errors.ts";
+import { systemClock } from "../../src/lib/time.ts";
 import { eventually } from "../support/eventually.ts";
 
 /** A cluster to hold to the contract. */
@@ -13,8 +15,10 @@ export interface ContractWorld {
   namespace: string;
   /** The same cluster as an account without any right. */
   powerless: Kube;
-  /** Images of a Pod that waits, and of one that has `sh`. */
-  images: { pause: string; shell: string };
+  /** Images of a Pod that waits, of one that has `sh`, and one that is not there. */
+  images: { pause: string; shell: string; absent: string };
+  /** How long a Pod whose image is not there may take to say so. */
+  pullMs: number;
   close(): Promise<void>;
 }
 
@@ -254,6 +258,50 @@ export function kubeContract(name: string, open: () => Promise<ContractWorld>): 
       );
       expect(found?.status?.containerStatuses?.[0]?.state?.terminated?.exitCode).toBe(3);
     });
+
+    const runIt = async (manifest: Manifest, stop = signal, startWithinMs?: number) => {
+      const lines: string[] = [];
+      const pods = new Set<string>();
+      const onLine = (line: string, pod: string) => {
+        lines.push(line);
+        pods.add(pod);
+      };
+      const options = { onLine, clock: systemClock, report: () => undefined, startWithinMs };
+      const ended = runJob(world.kube, manifest, options, stop);
+      ended.catch(() => undefined);
+      return { lines, pods, ended };
+    };
+
+    it("replaces a Pod that fails as long as backoffLimit says, and gives the exit status of the last", async () => {
+      const { lines, pods, ended } = await runIt(jobManifest(fresh("again"), "echo tried; exit 7", world, 1));
+      expect(await ended).toMatchObject({ exitStatus: 7, reason: undefined });
+      expect(lines).toEqual(["tried", "tried"]);
+      expect(pods.size).toBe(2);
+    });
+
+    it("ends a Job at its deadline", async () => {
+      const manifest = jobManifest(fresh("late"), "sleep 600", world, 0, { activeDeadlineSeconds: 2 });
+      expect(await (await runIt(manifest)).ended).toMatchObject({ reason: "DeadlineExceeded" });
+    });
+
+    it("deletes a Job in the foreground: it goes when its Pods have ended", async () => {
+      const stopping = new AbortController();
+      const manifest = jobManifest(fresh("stopped"), "echo begun; sleep 600", world);
+      const { lines, ended } = await runIt(manifest, stopping.signal);
+      await eventually(() => expect(lines).toEqual(["begun"]), 120_000);
+      stopping.abort(new Error("enough"));
+      await expect(ended).rejects.toThrow("enough");
+      expect(await world.kube.get(refOf(manifest), signal)).toBeUndefined();
+      const which = { namespace: world.namespace, labels: `job-name=${manifest.metadata.name}` };
+      expect((await world.kube.list({ apiVersion: "v1", kind: "Pod" }, which, signal)).objects).toEqual([]);
+    });
+
+    it("says of a Pod whose image is not there what it waits for", async () => {
+      const { images } = world;
+      const manifest = jobManifest(fresh("absent"), "true", { ...world, images: { ...images, shell: images.absent } });
+      const { ended } = await runIt(manifest, signal, world.pullMs);
+      await expect(ended).rejects.toMatchObject({ code: "kube-failed", message: expect.stringMatching(/Err|BackOff/) });
+    });
   });
 }
 
@@ -281,8 +329,15 @@ function workload(kind: string, name: string, { namespace, images }: ContractWor
   return { apiVersion: "apps/v1", kind, metadata: { name, namespace }, spec };
 }
 
-function jobManifest(name: string, script: string, { namespace, images }: ContractWorld): Manifest {
+function jobManifest(
+  name: string,
+  script: string,
+  { namespace, images }: Pick<ContractWorld, "namespace" | "images">,
+  backoffLimit = 0,
+  more: object = {},
+): Manifest {
   const containers = [{ name: "main", image: images.shell, command: ["sh", "-c", script] }];
-  const template = { spec: { restartPolicy: "Never", containers } };
-  return { apiVersion: "batch/v1", kind: "Job", metadata: { name, namespace }, spec: { backoffLimit: 0, template } };
+  const template = { spec: { restartPolicy: "Never", terminationGracePeriodSeconds: 1, containers } };
+  const spec = { backoffLimit, template, ...more };
+  return { apiVersion: "batch/v1", kind: "Job", metadata: { name, namespace }, spec };
 }

@@ -304,3 +304,18 @@ test("a Secret that the API server gave is told with its kind", async () => {
   const { objects } = await kube.list<Secret>({ apiVersion: "v1", kind: "Secret" }, { namespace: "n" }, signal);
   expect(objects.map(({ apiVersion, kind }) => `${apiVersion} ${kind}`)).toEqual(["v1 Secret"]);
 });
+
+test("what goes between a look and the watch that follows it is seen to have gone", async () => {
+  put("short");
+  const racing: Kube = {
+    ...kube,
+    async get(which, stop) {
+      const found = await kube.get(which, stop);
+      api.remove("ConfigMap", "n", "short");
+      return found as never;
+    },
+  };
+  const until = (found: KubeObject | undefined) => (found === undefined ? { done: "gone" } : { waiting: "it to go" });
+  const waiting = { until, withinMs: 5000, clock: systemClock };
+  expect(await waitFor(racing, ref("short"), waiting, signal)).toBe("gone");
+});

@@ -202,7 +202,7 @@ describe("a Secret in a cluster", () => {
     expect(restarted()[0]).toBe("by-env postgresql-shared.databases:5432/litellm");
     const moving = await open(api, "stuck", { rolloutMs: 800 });
     await moving.switcher.point(from, to, signal);
-    await expect(moving.switcher.settle?.(signal)).rejects.toMatchObject({ code: "switch-failed" });
+    await expect(moving.switcher.settle?.(signal)).rejects.toMatchObject({ code: "not-ready" });
     api.behaviour.rollout = () => "ready";
   });
 

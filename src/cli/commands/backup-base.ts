@@ -7,14 +7,30 @@ export const backupBaseCommand: Command = {
   name: "backup base",
   summary: "Back up an instance as a whole, as the base of recovery to any later moment",
   arguments: [],
-  options: ["incremental", "withWal", "engine", "standby", "label", "checkpoint", "maxRate", "walTimeout"],
+  options: [
+    "incremental",
+    "withWal",
+    "engine",
+    "standby",
+    "label",
+    "checkpoint",
+    "maxRate",
+    "walTimeout",
+    "inKubernetes",
+    "detach",
+  ],
   examples: [
     { line: "pgkit backup base", does: "the only instance, as fast as it goes" },
     { line: "pgkit backup base --incremental", does: "what has changed since the newest base backup (17 and newer)" },
+    { line: "pgkit backup base --in-kubernetes", does: "by a Job in the cluster, followed from here" },
     { line: "pgkit backup base --with-wal", does: "restores without an archive, to its own end" },
     { line: "pgkit backup base --checkpoint spread --max-rate 50MiB", does: "with little load on the server" },
   ],
   run: async (context, { flags }) => {
+    if (flags.inKubernetes) {
+      const { backupInKubernetes } = await import("../backup-in-kubernetes.ts");
+      return backupInKubernetes(context, "base", flags);
+    }
     const outcome = await takeBaseBackup(context, context.instance(), flags);
     return concludeBackups(context, outcome, { madeLine, nextStep });
   },

@@ -8,13 +8,18 @@ export const backupLogicalCommand: Command = {
   name: "backup logical",
   summary: "Back up each database of an instance by pg_dump, with its roles, grants, settings and extensions",
   arguments: [{ name: "DB...", doc: "databases; all but the excluded when none is named" }],
-  options: ["jobs"],
+  options: ["jobs", "inKubernetes", "detach"],
   examples: [
     { line: "pgkit backup logical", does: "every database of the only instance" },
     { line: "pgkit backup logical litellm n8n --instance shared", does: "two databases of one of several instances" },
+    { line: "pgkit backup logical litellm --in-kubernetes", does: "by a Job in the cluster, followed from here" },
     { line: "PGHOST=db PGUSER=postgres pgkit backup logical --repository /backups", does: "without a file" },
   ],
-  run: backupLogicalOf,
+  run: async (context, args) => {
+    if (!args.flags.inKubernetes) return backupLogicalOf(context, args);
+    const { backupInKubernetes } = await import("../backup-in-kubernetes.ts");
+    return backupInKubernetes(context, "logical", args.flags);
+  },
 };
 
 async function backupLogicalOf(context: CommandContext, args: CommandArguments): Promise<number> {

@@ -13,7 +13,8 @@ export const moveCommand: Command = {
   arguments: [{ name: "DB", required: true, doc: "the application or its database" }],
   options: [
     ...(["to", "online", "offline", "maxBlock", "jobs", "backupAge", "rollbackWindow", "withoutReverseFeed"] as const),
-    ...(["switchCommand", "gitopsOut", "overrideGitops", "provision", "dryRun"] as const),
+    ...(["switchCommand", "gitopsOut", "overrideGitops", "rolloutTimeout", "withoutAutoRollback"] as const),
+    ...(["provision", "dryRun"] as const),
   ],
   examples: [
     { line: "pgkit move litellm --to dedicated --dry-run", does: "what would be done, how long, and every risk" },

@@ -19,6 +19,7 @@ export const restoreCommand: Command = {
     ...(["dataDir", "toTime", "toLsn", "toXid", "toName", "immediate", "latest", "exclusive", "timeline"] as const),
     ...(["action", "start", "delta", "tablespace", "withoutArchiving", "systemId", "dryRun", "yes"] as const),
     ...(["scratch", "whole", "withoutContentCheck"] as const),
+    ...(["inKubernetes", "detach", "scratchSize"] as const),
   ],
   examples: [
     { line: "pgkit restore litellm", does: "a database that is gone, from its newest backup" },
@@ -35,9 +36,17 @@ export const restoreCommand: Command = {
       line: "pgkit restore --data-dir /var/lib/postgresql/new --to-time 2026-11-21T02:00:00Z --start",
       does: "a whole instance as it was at that moment, recovered here",
     },
+    {
+      line: "pgkit restore litellm --to-time -15m --in-kubernetes",
+      does: "by a Job in the cluster, followed from here",
+    },
     { line: "pgkit restore --data-dir /srv/copy --dry-run", does: "shows what all that is stored would come to" },
   ],
   run: async (context, args) => {
+    if (args.flags.inKubernetes) {
+      const { restoreInKubernetes } = await import("./restore-in-kubernetes.ts");
+      return restoreInKubernetes(context, args);
+    }
     if (args.flags.dataDir !== undefined) {
       const { restoreInstanceCommand } = await import("./restore-instance.ts");
       return restoreInstanceCommand(context, args);

@@ -21,6 +21,12 @@ export const applicationOptions = {
     key: `${target}.secret.kubeseal`,
     doc: "kubeseal and its arguments, to write a SealedSecret for `--gitops-out`; it reads the Secret on stdin",
   }),
+  secretRolloutTimeout: option(value.duration, {
+    key: `${target}.secret.rolloutTimeout`,
+    default: 300_000,
+    defaultDoc: "`5m`",
+    doc: "how long what reads that Secret may take to become ready after a switch",
+  }),
   pgbouncerAdmin: option(value.postgresUrl, {
     key: `${target}.pgbouncer.admin`,
     secret: true,

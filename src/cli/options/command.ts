@@ -1,3 +1,4 @@
+import { inKubernetesOptions } from "./in-kubernetes.ts";
 import { moveOptions } from "./move.ts";
 import { option, type ValuesOf } from "./option.ts";
 import * as value from "./values.ts";
@@ -239,6 +240,7 @@ export const commandOptions = {
     doc: "compare only the tables and the number of their rows, not what is in them",
   }),
   ...moveOptions,
+  ...inKubernetesOptions,
   reason: option(value.text, { flag: "--reason <text>", doc: "why, for those who find the pin later" }),
 };
 

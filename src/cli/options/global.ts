@@ -29,11 +29,11 @@ export const globalOptions = {
     default: false,
     doc: "print the causes of an error too",
   }),
-  progress: option(value.choice("auto", "bar", "plain", "json"), {
+  progress: option(value.choice("auto", "bar", "plain", "json", "events"), {
     flag: "--progress <form>",
     env: "PGKIT_PROGRESS",
     default: "auto",
-    doc: "how progress is shown on stderr; `auto` is `bar` on a terminal, else `plain`, and nothing with --json",
+    doc: "how progress is shown on stderr; `auto` is `bar` on a terminal, else `plain`, and nothing with --json; `events` writes progress, result and error to stdout, a JSON object a line",
   }),
   timeZone: option(value.timeZone, {
     key: "timeZone",

@@ -41,6 +41,23 @@ export const kubernetesOptions = {
     defaultDoc: "`1GiB`",
     doc: "the most that a pod may keep in /scratch",
   }),
+  restoreScratch: option(value.byteSize, {
+    key: key("restoreScratch"),
+    default: 20 * 1024 ** 3,
+    defaultDoc: "`20GiB`",
+    doc: "the most that `pgkit restore --in-kubernetes` may keep in /scratch: with --to-time the database and the WAL that it recovers",
+  }),
+  restoreScratchClass: option(value.text, {
+    key: key("restoreScratchClass"),
+    defaultDoc: "none: it is on the node's own disk",
+    doc: "class of a volume of its own for that, which goes with the pod",
+  }),
+  restoreMemory: option(value.byteSize, {
+    key: key("restoreMemory"),
+    default: 1024 ** 3,
+    defaultDoc: "`1GiB`",
+    doc: "the memory that `pgkit restore --in-kubernetes` may take: with --to-time a server runs in its pod",
+  }),
   streamVolume: option(value.byteSize, {
     key: key("streamVolume"),
     default: 2 * 1024 ** 3,

@@ -33,6 +33,16 @@ export const moveOptions = {
     defaultDoc: "`24h`",
     doc: "how long after the switch `pgkit move finish` asks whether the way back is really not needed",
   }),
+  rolloutTimeout: option(value.duration, {
+    flag: "--rollout-timeout <duration>",
+    defaultDoc: "`switch.secret.rolloutTimeout` of the application",
+    doc: "how long what reads a switched Secret may take to become ready at the target",
+  }),
+  withoutAutoRollback: option(value.yesOrNo, {
+    flag: "--without-auto-rollback",
+    default: false,
+    doc: "stop, rather than go back, where the application does not become ready at the target in that time",
+  }),
   backupAge: option(value.duration, {
     flag: "--backup-age <duration>",
     default: 86_400_000,

@@ -18,7 +18,7 @@ const lookEveryMs = 250;
 
 /**
  * Whether the application has come to the target and left the source: a warning where not. Fails where what was restarted for it did
- * not become ready: `pgkit move rollback` then leads it back with all that was written.
+ * not become ready with `not-ready`: the move then goes back with all that was written.
  */
 export const watchStep: Step<undefined, Watched> = {
   name: "watch",

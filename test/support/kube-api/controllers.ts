@@ -1,9 +1,20 @@
-import { randomBytes } from "node:crypto";
+import { reconcileJob } from "./job-controller.ts";
 import type { Logs } from "./logs.ts";
 import { type Kind, type Obj, type Tree, tree } from "./objects.ts";
+import {
+  endPod,
+  makePod,
+  markDeleted,
+  owned,
+  removePod,
+  runService,
+  setPodRunning,
+  setStatus,
+  type World,
+} from "./pods.ts";
 import type { Store } from "./store.ts";
 
-/** What a container of a Job does; gives its exit status. Aborted when its Pod is evicted or deleted. */
+/** What a container of a Job does; gives its exit status. Aborted by `KILL` when its Pod is evicted, by `TERM` when it is deleted. */
 export type Program = (run: {
   job: Obj;
   pod: Obj;
@@ -12,10 +23,22 @@ export type Program = (run: {
   signal: AbortSignal;
 }) => Promise<number>;
 
+/** As `Program`, for as long as its Pod is there; says when it is ready. The signal's reason is `TERM` or `KILL`. */
+export type Service = (run: {
+  pod: Obj;
+  log(line: string): void;
+  signal: AbortSignal;
+  ready(): void;
+}) => Promise<number>;
+
 export interface Behaviour {
   /** Whether the Pods of a workload's newest template become ready. */
   rollout: (workload: Obj) => "ready" | "stuck";
   program: Program;
+  /** What a container of a StatefulSet really does; where left out, it only says that it runs. */
+  service?: Service;
+  /** Whether there is such an image. */
+  pulls: (image: string) => boolean;
 }
 
 export interface Controllers {
@@ -27,6 +50,10 @@ export interface Controllers {
   step(): void;
   /** As the node does that has too little of something. */
   evict(namespace: string, pod: string): void;
+  /** As the node does with a container that takes more memory than its limit. */
+  outOfMemory(namespace: string, pod: string): void;
+  /** Lets an object go when what it runs has ended; false where nothing has to be waited for. */
+  remove(object: Obj, propagationPolicy: unknown): boolean;
   stop(): void;
 }
 
@@ -36,15 +63,8 @@ export function runControllers(kinds: Kind[], store: Store, logs: Logs, behaviou
     if (found === undefined) throw new Error(`no kind ${name}`);
     return found;
   };
-  const world: World = { kindOf, store, logs, behaviour, running: new Map() };
   let held = false;
   let scheduled = false;
-  const step = () => {
-    for (const name of ["Deployment", "DaemonSet", "StatefulSet", "Job"]) {
-      for (const object of store.all(kindOf(name))) reconcile[name]?.(world, object);
-    }
-    collect(world);
-  };
   const soon = () => {
     if (held || scheduled) return;
     scheduled = true;
@@ -53,7 +73,20 @@ export function runControllers(kinds: Kind[], store: Store, logs: Logs, behaviou
       if (!held) step();
     });
   };
+  const world: World = { kindOf, store, logs, behaviour, running: new Map(), since: new Map(), soon };
+  const step = () => {
+    for (const name of ["Deployment", "DaemonSet", "StatefulSet", "Job"]) {
+      for (const object of store.all(kindOf(name))) reconcile[name]?.(world, object);
+    }
+    finalize(world);
+    collect(world);
+  };
   const stop = store.onEvent(soon);
+  const podOf = (namespace: string, name: string) => {
+    const pod = store.read(kindOf("Pod"), namespace, name);
+    if (pod === undefined) throw new Error(`no Pod ${namespace}/${name}`);
+    return pod;
+  };
   return {
     hold() {
       held = true;
@@ -63,44 +96,35 @@ export function runControllers(kinds: Kind[], store: Store, logs: Logs, behaviou
       soon();
     },
     step,
-    evict(namespace, pod) {
+    evict(namespace, name) {
       const message = "The node was low on resource: memory.";
-      endPod(world, namespace, pod, { phase: "Failed", reason: "Evicted", message });
+      const disruption = { type: "DisruptionTarget", status: "True", reason: "TerminationByKubelet", message };
+      const status = { phase: "Failed", reason: "Evicted", message, conditions: [disruption] };
+      endPod(world, podOf(namespace, name), status, { exitCode: 137 });
+    },
+    outOfMemory(namespace, name) {
+      endPod(world, podOf(namespace, name), { phase: "Failed" }, { exitCode: 137, reason: "OOMKilled" });
+    },
+    remove(object, propagationPolicy) {
+      if (object.kind === "Pod") removePod(world, object);
+      else if (propagationPolicy === "Foreground" && object.kind in reconcile) markDeleted(world, object);
+      else return false;
+      return true;
     },
     stop() {
       stop();
       held = true;
-      for (const { abort } of world.running.values()) abort();
+      for (const running of world.running.values()) running.stop("KILL");
     },
   };
-}
-
-interface World {
-  kindOf(name: string): Kind;
-  store: Store;
-  logs: Logs;
-  behaviour: Behaviour;
-  running: Map<string, { abort(): void }>;
 }
 
 const reconcile: Record<string, (world: World, object: Obj) => unknown> = {
   Deployment: (world, object) => rollPods(world, object),
   DaemonSet: (world, object) => rollPods(world, object),
   StatefulSet: (world, object) => statefulSet(world, object),
-  Job: (world, object) => job(world, object),
+  Job: (world, object) => reconcileJob(world, object),
 };
-
-function setStatus({ store, kindOf }: World, object: Obj, status: Tree): void {
-  const { namespace = "", name } = object.metadata;
-  store.update(
-    kindOf(object.kind),
-    namespace,
-    name,
-    "kube-controller-manager",
-    (now) => ({ ...now, status }),
-    "status",
-  );
-}
 
 function rollPods(world: World, object: Obj): unknown {
   const { spec, status } = { spec: tree(object["spec"]), status: tree(object["status"]) };
@@ -126,149 +150,75 @@ function rollPods(world: World, object: Obj): unknown {
 }
 
 function statefulSet(world: World, object: Obj): void {
-  const { store, kindOf, behaviour } = world;
-  const { namespace = "", name } = object.metadata;
+  const { behaviour } = world;
+  const { name, deletionTimestamp } = object.metadata;
+  if (deletionTimestamp !== undefined) return;
   const spec = tree(object["spec"]);
   const wanted = Number(spec["replicas"] ?? 1);
-  const template = tree(spec["template"]);
-  const revision = `${name}-${hash(JSON.stringify(template))}`;
-  const ready = behaviour.rollout(object) === "ready";
+  const revision = `${name}-${hash(JSON.stringify(tree(spec["template"])))}`;
+  const isReady = behaviour.rollout(object) === "ready";
+  const isNew = (pod: Obj) => pod.metadata.labels?.["controller-revision-hash"] === revision;
   for (const pod of owned(world, object)) {
     const index = Number(pod.metadata.name.slice(name.length + 1));
-    const isOld = pod.metadata.labels?.["controller-revision-hash"] !== revision;
-    if (index >= wanted || isOld) store.remove(kindOf("Pod"), namespace, pod.metadata.name);
+    if (index >= wanted || !isNew(pod)) removePod(world, pod);
   }
+  const there = new Set(owned(world, object).map((pod) => pod.metadata.name));
   for (let index = 0; index < wanted; index += 1) {
-    const podName = `${name}-${index}`;
-    if (store.read(kindOf("Pod"), namespace, podName) !== undefined) continue;
-    const claims = (spec["volumeClaimTemplates"] ?? []) as Obj[];
-    const volumes = claims.map(({ metadata }) => {
-      const claimName = `${metadata.name}-${podName}`;
-      return { name: metadata.name, persistentVolumeClaim: { claimName } };
-    });
-    const labels = {
-      ...(tree(tree(template["metadata"])["labels"]) as Record<string, string>),
-      "controller-revision-hash": revision,
-    };
-    const podSpec = tree(template["spec"]);
-    const all = [...((podSpec["volumes"] ?? []) as Tree[]), ...volumes];
-    makePod(world, object, podName, labels, { ...podSpec, volumes: all, nodeName: "node-1" });
-    setPodRunning(world, namespace, podName, ready);
+    if (there.has(`${name}-${index}`)) continue;
+    const pod = makeMember(world, object, `${name}-${index}`, revision);
+    if (behaviour.service === undefined) setPodRunning(world, pod, isReady);
+    else runService(world, pod, behaviour.service);
   }
-  const numbers = {
-    replicas: wanted,
-    readyReplicas: ready ? wanted : 0,
-    updatedReplicas: wanted,
-    availableReplicas: ready ? wanted : 0,
-  };
-  const revisions = { currentRevision: revision, updateRevision: revision };
-  setStatus(world, object, { observedGeneration: object.metadata.generation, ...numbers, ...revisions });
+  const pods = owned(world, object);
+  const ready = behaviour.service === undefined ? (isReady ? wanted : 0) : pods.filter(isPodReady).length;
+  const numbers = { replicas: pods.length, readyReplicas: ready, availableReplicas: ready };
+  const updated = { updatedReplicas: pods.filter(isNew).length, currentRevision: revision, updateRevision: revision };
+  setStatus(world, object, { observedGeneration: object.metadata.generation, ...numbers, ...updated });
 }
 
-function job(world: World, object: Obj): unknown {
-  const { namespace = "", name } = object.metadata;
-  const spec = tree(object["spec"]);
-  const conditions = (tree(object["status"])["conditions"] ?? []) as Tree[];
-  if (conditions.some(({ type }) => type === "Complete" || type === "Failed")) return undefined;
-  const pods = owned(world, object);
-  const phases = pods.map((pod) => tree(pod["status"])["phase"]);
-  const failed = phases.filter((phase) => phase === "Failed").length;
-  if (phases.includes("Succeeded")) {
-    return setStatus(world, object, { succeeded: 1, failed, conditions: [{ type: "Complete", status: "True" }] });
-  }
-  if (failed > Number(spec["backoffLimit"] ?? 6)) {
-    const reason = "BackoffLimitExceeded";
-    const message = "Job has reached the specified backoff limit";
-    return setStatus(world, object, { failed, conditions: [{ type: "Failed", status: "True", reason, message }] });
-  }
-  if (phases.some((phase) => phase === "Pending" || phase === "Running")) {
-    return setStatus(world, object, { active: 1, failed });
-  }
-  const podName = `${name}-${randomBytes(3).toString("hex")}`;
+function makeMember(world: World, owner: Obj, name: string, revision: string): Obj {
+  const spec = tree(owner["spec"]);
   const template = tree(spec["template"]);
+  const claims = (spec["volumeClaimTemplates"] ?? []) as Obj[];
+  const volumes = claims.map(({ metadata }) => {
+    return { name: metadata.name, persistentVolumeClaim: { claimName: `${metadata.name}-${name}` } };
+  });
   const labels = {
     ...(tree(tree(template["metadata"])["labels"]) as Record<string, string>),
-    "batch.kubernetes.io/job-name": name,
-    "job-name": name,
+    "controller-revision-hash": revision,
   };
-  const pod = makePod(world, object, podName, labels, tree(template["spec"]));
-  setPodRunning(world, namespace, podName, true);
-  return runProgram(world, object, pod);
+  const podSpec = tree(template["spec"]);
+  const all = [...((podSpec["volumes"] ?? []) as Tree[]), ...volumes];
+  return makePod(world, owner, name, labels, { ...podSpec, volumes: all, nodeName: "node-1" });
 }
 
-function runProgram(world: World, owner: Obj, pod: Obj): void {
-  const { namespace = "", name } = pod.metadata;
-  const key = `${namespace}/${name}`;
-  const stopping = new AbortController();
-  world.running.set(key, { abort: () => stopping.abort() });
-  const [container] = (tree(pod["spec"])["containers"] ?? []) as Tree[];
-  const args = (container?.["args"] ?? []) as string[];
-  const log = (line: string) => stopping.signal.aborted || world.logs.write(key, line);
-  const done = (exitCode: number) => {
-    if (stopping.signal.aborted) return;
-    endPod(world, namespace, name, { phase: exitCode === 0 ? "Succeeded" : "Failed" }, exitCode);
-  };
-  world.behaviour.program({ job: owner, pod, args, log, signal: stopping.signal }).then(done, (error) => {
-    log(String(error));
-    done(1);
-  });
+function isPodReady(pod: Obj): boolean {
+  const statuses = (tree(pod["status"])["containerStatuses"] ?? []) as Tree[];
+  return statuses.length > 0 && statuses.every(({ ready }) => ready === true);
 }
 
-function makePod(world: World, owner: Obj, name: string, labels: Record<string, string>, spec: Tree): Obj {
-  const { namespace = "" } = owner.metadata;
-  const reference = {
-    apiVersion: owner.apiVersion,
-    kind: owner.kind,
-    name: owner.metadata.name,
-    uid: owner.metadata.uid ?? "",
-  };
-  const metadata = { name, namespace, labels, ownerReferences: [{ ...reference, controller: true }] };
-  const pod = { apiVersion: "v1", kind: "Pod", metadata, spec, status: { phase: "Pending" } };
-  return world.store.create(world.kindOf("Pod"), pod, "kube-controller-manager");
-}
-
-function setPodRunning(world: World, namespace: string, name: string, ready: boolean): void {
-  const pod = world.store.read(world.kindOf("Pod"), namespace, name);
-  if (pod === undefined) return;
-  const containers = (tree(pod["spec"])["containers"] ?? []) as Tree[];
-  const containerStatuses = containers.map((each) => ({ name: each["name"], ready, state: { running: {} } }));
-  world.logs.open(`${namespace}/${name}`);
-  setStatus(world, pod, { phase: "Running", containerStatuses });
-}
-
-function endPod(world: World, namespace: string, name: string, status: Tree, exitCode = 137): void {
-  const key = `${namespace}/${name}`;
-  world.running.get(key)?.abort();
-  world.running.delete(key);
-  const pod = world.store.read(world.kindOf("Pod"), namespace, name);
-  if (pod === undefined) return;
-  const containers = (tree(pod["spec"])["containers"] ?? []) as Tree[];
-  const state = { terminated: { exitCode, reason: exitCode === 0 ? "Completed" : "Error" } };
-  const containerStatuses = containers.map((each) => ({ name: each["name"], ready: false, state }));
-  setStatus(world, pod, { ...status, containerStatuses });
-  world.logs.end(key);
-}
-
-function owned({ store, kindOf }: World, owner: Obj): Obj[] {
-  const pods = store.all(kindOf("Pod"), owner.metadata.namespace);
-  return pods.filter(({ metadata }) => metadata.ownerReferences?.some(({ uid }) => uid === owner.metadata.uid));
+/** What is deleted in the foreground goes when its Pods have gone. */
+function finalize(world: World): void {
+  const { store, kindOf } = world;
+  for (const name of ["Deployment", "DaemonSet", "StatefulSet", "Job"]) {
+    for (const object of store.all(kindOf(name))) {
+      if (object.metadata["deletionTimestamp"] === undefined) continue;
+      for (const pod of owned(world, object)) removePod(world, pod);
+      if (owned(world, object).length > 0) continue;
+      store.remove(kindOf(name), object.metadata.namespace ?? "", object.metadata.name);
+    }
+  }
 }
 
 /** Removes Pods whose owner has gone. */
 function collect(world: World): void {
-  const { store, kindOf, logs, running } = world;
+  const { store, kindOf } = world;
   const alive = new Set(
     ["StatefulSet", "Job"].flatMap((name) => store.all(kindOf(name)).map(({ metadata }) => metadata.uid)),
   );
-  for (const { metadata } of store.all(kindOf("Pod"))) {
-    const [owner] = metadata.ownerReferences ?? [];
-    if (owner === undefined || alive.has(owner.uid)) continue;
-    const key = `${metadata.namespace}/${metadata.name}`;
-    running.get(key)?.abort();
-    running.delete(key);
-    store.remove(kindOf("Pod"), metadata.namespace ?? "", metadata.name);
-    logs.end(key);
-    logs.remove(key);
+  for (const pod of store.all(kindOf("Pod"))) {
+    const [owner] = pod.metadata.ownerReferences ?? [];
+    if (owner !== undefined && !alive.has(owner.uid)) removePod(world, pod);
   }
 }
 

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { IncomingMessage, RequestListener, ServerResponse } from "node:http";
 import { text } from "node:stream/consumers";
 import type { Accounts, Request } from "./accounts.ts";
+import type { Controllers } from "./controllers.ts";
 import { answerFault, type Faults } from "./faults.ts";
 import type { Logs } from "./logs.ts";
 import { type Kind, type Obj, Refusal, type Tree, tree } from "./objects.ts";
@@ -16,6 +17,7 @@ export interface Machinery {
   logs: Logs;
   faults: Faults;
   watches: Watches;
+  controllers: Controllers;
   /** `patch secrets litellm/litellm-db`, in the order in which they came. */
   requests: string[];
   /** The rest of lists whose first pages were given, by their continue tokens. */
@@ -111,6 +113,8 @@ function work(machinery: Machinery, request: Request, sent: Sent): [number, Tree
   if (verb === "patch") return [200, patch(machinery, request, sent, manager)];
   if (verb === "delete") {
     const options = tree(sent.body["preconditions"]);
+    const found = store.check(kind, namespace, name, options);
+    if (machinery.controllers.remove(found, sent.body["propagationPolicy"])) return [200, found];
     store.remove(kind, namespace, name, options);
     return [200, { kind: "Status", apiVersion: "v1", status: "Success", details: { name, kind: kind.plural } }];
   }

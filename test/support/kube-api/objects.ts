@@ -61,6 +61,15 @@ export function installedKinds(): Kind[] {
   ];
 }
 
+/** What `pgkit manifests` renders besides. */
+export function installPgkitKinds(api: { install(kind: Kind): void }): void {
+  api.install(kind("v1", "ServiceAccount", "serviceaccounts"));
+  api.install(kind("rbac.authorization.k8s.io/v1", "Role", "roles"));
+  api.install(kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"));
+  api.install(kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"));
+  api.install(kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"));
+}
+
 /** What the server answers instead of an object. */
 export class Refusal extends Error {
   readonly code: number;

@@ -8,8 +8,9 @@ import { type Tree, tree } from "./objects.ts";
 export const runProcess: Program = async ({ pod, log, signal }) => {
   const [container] = (tree(pod["spec"])["containers"] ?? []) as Tree[];
   const [program = "true", ...args] = [container?.["command"] ?? [], container?.["args"] ?? []].flat() as string[];
-  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
-  signal.addEventListener("abort", () => child.kill("SIGKILL"));
+  // A group of its own: what the shell has started ends with it.
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], detached: true });
+  signal.addEventListener("abort", () => child.pid !== undefined && process.kill(-child.pid, "SIGKILL"));
   const ended = once(child, "close");
   await Promise.all(
     [child.stdout, child.stderr].map(async (stream) => {

@@ -69,9 +69,14 @@ export async function startKubeApi(): Promise<KubeApi> {
     createFaults(),
     createWatches(),
   ];
-  const machinery: Machinery = { kinds, store, accounts, logs, faults, watches, requests: [], pages: new Map() };
-  const behaviour: Behaviour = { rollout: () => "ready", program: async () => 0 };
+  const behaviour: Behaviour = {
+    rollout: () => "ready",
+    program: async () => 0,
+    pulls: (image) => !image.includes("there-is-none"),
+  };
   const controllers = runControllers(kinds, store, logs, behaviour);
+  const parts = { kinds, store, accounts, logs, faults, watches, controllers };
+  const machinery: Machinery = { ...parts, requests: [], pages: new Map() };
   const sockets = new Set<Duplex>();
   const listen = async (port: number) => {
     const server = createServer({ key, cert, keepAlive: true }, handler(machinery));

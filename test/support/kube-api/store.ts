@@ -32,6 +32,8 @@ export interface Store {
   ): Obj;
   apply(kind: Kind, manifest: Obj, manager: string, force: boolean): Obj;
   remove(kind: Kind, namespace: string, name: string, preconditions?: Tree): Obj;
+  /** The object; throws 404 where it is not there, and 409 where it is not the one that is meant. */
+  check(kind: Kind, namespace: string, name: string, preconditions: Tree): Obj;
   /** Events after a version; throws 410 where they are forgotten. */
   since(version: number): StoredEvent[];
   readonly version: number;
@@ -141,13 +143,17 @@ export function createStore(): Store {
       const { object, owners } = ownersAfterApply(stored, manifest, manager, force);
       return write(kind, stored, object, owners);
     },
-    remove(kind, namespace, name, preconditions = {}) {
+    check(kind, namespace, name, preconditions) {
       const { object } = found(kind, namespace, name);
       if (preconditions["uid"] !== undefined && preconditions["uid"] !== object.metadata.uid) {
         throw new Refusal(409, "Conflict", `Precondition failed: UID in precondition: ${preconditions["uid"]}`, {
           name,
         });
       }
+      return structuredClone(object);
+    },
+    remove(kind, namespace, name, preconditions = {}) {
+      const object = store.check(kind, namespace, name, preconditions);
       version += 1;
       objects.delete(keyOf(kind, namespace, name));
       const gone = { ...object, metadata: { ...object.metadata, resourceVersion: String(version) } };

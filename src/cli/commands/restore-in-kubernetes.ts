@@ -1,0 +1,61 @@
+import { PgkitError } from "../../lib/errors.ts";
+import type { ScheduledKind } from "../../manifests/request.ts";
+import type { CommandArguments, CommandContext } from "../command.ts";
+import { runInKubernetes } from "../in-kubernetes.ts";
+import { argsForJob } from "../in-kubernetes-args.ts";
+
+/** `pgkit restore NAME --in-kubernetes`: a database by a Job. */
+export async function restoreInKubernetes(context: CommandContext, args: CommandArguments): Promise<number> {
+  if (args.flags.dataDir !== undefined) {
+    throw new PgkitError(
+      "usage",
+      "--data-dir is a directory of this machine, and --in-kubernetes works in the cluster",
+      {
+        hint: "name a database, and leave --data-dir out",
+      },
+    );
+  }
+  const database = args.one("DB");
+  if (database === undefined) {
+    throw new PgkitError("usage", "no database is named", { hint: "pgkit restore DB --in-kubernetes" });
+  }
+  return await restoreDatabaseInKubernetes(context, args, database);
+}
+
+/** Asked here, as nobody can be asked there. */
+async function restoreDatabaseInKubernetes(
+  context: CommandContext,
+  args: CommandArguments,
+  database: string,
+): Promise<number> {
+  const { flags } = args;
+  const { config } = context;
+  const target = context.instance(flags.toInstance);
+  const instead = new Map<string, readonly string[]>();
+  // What "a quarter of an hour ago" means is decided now, and not when a Pod has begun.
+  if (flags.toTime !== undefined) instead.set("--to-time", [`--to-time=${context.time(flags.toTime).exact}`]);
+  if (flags.replace && !flags.dryRun) {
+    const what = `${flags.as ?? database} of instance ${target.name}`;
+    await context.confirm(`ends all sessions of ${what} and replaces it, by a Job in ${(await context.kube()).where}`);
+    instead.set("--yes", ["--yes"]);
+  }
+  const { restore, deadlineMs } = config.inCluster;
+  return await runInKubernetes(context, {
+    like: likeFor(context),
+    title: "restore",
+    instance: target,
+    args: argsForJob(context, {
+      instance: flags.toInstance === undefined ? target.name : context.instanceName,
+      detach: flags.detach,
+      instead,
+    }),
+    detach: flags.detach,
+    room: { ...restore, deadlineMs, scratchBytes: flags.scratchSize ?? restore.scratchBytes },
+  });
+}
+
+/** A check has the server's password and the age identity; a backup has no identity. */
+function likeFor({ config }: CommandContext): readonly [ScheduledKind, ...ScheduledKind[]] {
+  const isEncrypted = config.repositories.some(({ encryption }) => encryption.identityFile !== undefined);
+  return isEncrypted ? ["check"] : ["check", "logical", "base"];
+}
