@@ -29,12 +29,14 @@ const mayImport: Record<string, readonly string[]> = {
   restore: ["lib", "store", "repo", "postgres", "backup", "wal"],
   advise: ["lib", "postgres"],
   prove: ["lib", "store", "repo", "postgres", "schedule.ts", "backup", "wal", "restore"],
-  move: ["lib", "store", "repo", "postgres", "backup", "wal", "restore", "prove", "kube", "switch"],
+  saga: ["lib", "store", "repo"],
+  move: ["lib", "store", "repo", "saga", "postgres", "backup", "wal", "restore", "prove", "kube", "switch"],
+  incluster: ["lib", "store", "repo", "saga", "kube", "manifests"],
   demo: ["lib", "store", "repo", "postgres", "backup", "wal", "restore", "prove"],
   observe: ["lib", "store", "repo", "postgres", "backup", "wal", "restore", "prove", "schedule.ts"],
   cli: [
     ...["lib", "store", "repo", "postgres", "kube", "switch", "schedule.ts", "backup", "wal", "restore"],
-    ...["advise", "prove", "move", "demo", "observe", "manifests"],
+    ...["advise", "prove", "move", "incluster", "demo", "observe", "manifests"],
   ],
   "main.ts": ["cli", "lib"],
 };
@@ -53,7 +55,7 @@ const importers: Record<string, readonly string[]> = {
   "cli-progress": ["cli"],
   "@clack/prompts": ["cli"],
   yaml: ["cli"],
-  valibot: ["cli", "repo", "move"],
+  valibot: ["cli", "repo", "saga"],
   "age-encryption": ["repo"],
   "p-limit": ["lib", "store", "repo", "postgres", "backup", "restore", "wal", "move", "kube"],
 };

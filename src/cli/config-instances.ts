@@ -113,6 +113,11 @@ function policiesOf(settings: Settings, name: string): Policies {
   return {
     peer: settings.get(instanceOptions.peer, name),
     endpoint: settings.get(instanceOptions.endpoint, name),
+    kubernetes: {
+      statefulSet: settings.get(instanceOptions.statefulSet, name),
+      dataDir: settings.get(instanceOptions.serverDataDir, name),
+      user: settings.get(instanceOptions.serverUser, name),
+    },
     databases: {
       include: settings.get(instanceOptions.include, name),
       exclude: settings.get(instanceOptions.exclude, name),

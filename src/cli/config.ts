@@ -49,6 +49,12 @@ export interface InstanceConfig {
   /** By which other servers, and applications, reach it; `undefined`: as the url says. */
   readonly peer: HostAndPort | undefined;
   readonly endpoint: HostAndPort | undefined;
+  /** Where its server runs in a cluster, where its Pod does not show it. */
+  readonly kubernetes: {
+    readonly statefulSet: string | undefined;
+    readonly dataDir: string | undefined;
+    readonly user: number | undefined;
+  };
   /** Patterns of `*` and `?`; `include: undefined` is every database but the templates. */
   readonly databases: { readonly include: readonly string[] | undefined; readonly exclude: readonly string[] };
   /** Connections that backups may hold on the server at once. */

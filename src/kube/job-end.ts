@@ -21,7 +21,8 @@ export function jobRun({ pods }: JobState, condition: Condition): JobRun {
   const exit = last === undefined ? undefined : exitOf(last);
   const name = last?.metadata.name;
   if (condition.type === "Complete") {
-    return { exitStatus: exit ?? 0, pod: name, reason: undefined, detail: undefined };
+    // Of Pods that began in the same second it is not known which is the last.
+    return { exitStatus: 0, pod: name, reason: undefined, detail: undefined };
   }
   const why = last === undefined ? undefined : whyEnded(last);
   // The controller's own reasons, such as BackoffLimitExceeded, say no more than that the container failed; this one ends it.

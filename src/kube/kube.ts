@@ -1,3 +1,5 @@
+import type { Right } from "./rights.ts";
+
 /** What names one object; without a namespace where its kind has none. */
 export interface ObjectRef extends ObjectKind {
   readonly namespace?: string | undefined;
@@ -125,6 +127,8 @@ export interface Kube {
    * `kube-missing` where the Pod is gone.
    */
   log(pod: PodContainer, signal: AbortSignal): AsyncGenerator<string>;
+  /** Whether this account may do it, as the API says. */
+  allows(right: Right, signal: AbortSignal): Promise<boolean>;
 }
 
 export interface PodContainer {

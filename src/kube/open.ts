@@ -5,6 +5,7 @@ import { type Ask, refusalOf } from "./errors.ts";
 import { fieldManager, type Kube, type KubeObject, type Listed, type ObjectKind, type ObjectRef } from "./kube.ts";
 import { followLog } from "./log.ts";
 import { discovered, groupPath, knownResource, type Resource, unknownKind } from "./resource.ts";
+import { isAllowed } from "./rights.ts";
 import { watchObjects } from "./watch.ts";
 
 /** The API of a cluster. Nothing is asked yet. Fails with `config` where none is named or its kubeconfig cannot be used. */
@@ -58,6 +59,7 @@ export async function openKube(target: KubeTarget, deps: KubeDeps): Promise<Kube
         () => listObjects(api, kind, which, signal),
       ),
     log: (pod, signal) => followLog(caller, pod, signal),
+    allows: (right, signal) => isAllowed(caller, right, signal),
   };
 }
 

@@ -51,6 +51,12 @@ export const errorCodes = {
     exit: 50,
     doc: "a move went back by itself, since the application did not become ready; it is where it was, with all it wrote",
   },
+  "restore-refused": {
+    exit: 2,
+    doc: "a restore in Kubernetes would fail or lose something; said before anything was changed",
+  },
+  "restore-missing": { exit: 10, doc: "no restore of this instance in Kubernetes is under way" },
+  "restore-stopped": { exit: 50, doc: "a restore in Kubernetes stopped and can be resumed or rolled back" },
   "switch-conflict": { exit: 50, doc: "what points an application at its database was changed by somebody else" },
   "switch-denied": { exit: 12, doc: "what points an application at its database refused the password or the right" },
   "switch-unreachable": { exit: 14, doc: "what points an application at its database does not answer" },

@@ -1,8 +1,6 @@
 import { spawn } from "node:child_process";
 import type { Report } from "../lib/report.ts";
-
-/** Ends without having done anything. */
-export type EndGuard = () => void;
+import type { EndGuard } from "../saga/saga.ts";
 
 /**
  * Starts what lets the application in again when this process is killed while it blocks it: a shell in a session of its own

@@ -2,6 +2,7 @@ import { isPgkitError, PgkitError } from "../lib/errors.ts";
 import { compactTime } from "../lib/time.ts";
 import { serverFacts } from "../postgres/server-facts.ts";
 import { withSession } from "../postgres/session.ts";
+import { endBlock, goBack, goForward, type Saga, type SagaStep } from "../saga/saga.ts";
 import { type MoveWorld, moveContext } from "./context.ts";
 import { exclusively } from "./exclusive.ts";
 import { startGuard } from "./guard.ts";
@@ -14,7 +15,6 @@ import {
   type Runner,
   takeUpJournal,
 } from "./journal.ts";
-import { endBlock, goBack, goForward, type Saga, type SagaStep } from "./saga.ts";
 import { sessionPool } from "./sessions.ts";
 import type { MoveContext, MoveFacts, MoveOptions, MoveServer } from "./step.ts";
 import { finishSteps, stepsOf } from "./steps.ts";

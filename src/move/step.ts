@@ -4,6 +4,7 @@ import type { Connection } from "../postgres/connection.ts";
 import type { Programs } from "../postgres/programs.ts";
 import type { Session } from "../postgres/session.ts";
 import type { Repository } from "../repo/repository.ts";
+import type { SagaStep } from "../saga/saga.ts";
 import type { EndpointAddress, Switcher } from "../switch/switcher.ts";
 
 export type Side = "source" | "target";
@@ -80,32 +81,10 @@ export interface MoveContext {
 /** Where the switchers pointed when the move began; journaled by the step `switch`. */
 export type SwitchedFrom = readonly { readonly where: string; readonly from: EndpointAddress }[];
 
-/**
- * A step of a move. The engine (`saga.ts`) calls, in this order: `check`; where it is not done `prepare`, then journals the
- * plan, `run`, `verify`, and journals the result. Killed anywhere, the next run begins with `check` again; so `check` and
- * `run` must understand whatever a cut `run` left. On the way back the engine calls `undo` of each step that has begun, in
- * reverse order, with what is known of it.
- *
- * `Plan` and `Result` are JSON, hold no secret, and are all that a step may remember.
- */
-export interface Step<Plan = unknown, Result = unknown> {
-  /** Its key in the journal: never renamed once released. */
-  readonly name: string;
-  /** One sentence for `--dry-run`, such as `copies the roles that the database needs`. */
-  readonly does: string;
+/** A step of a move. */
+export interface Step<Plan = unknown, Result = unknown> extends SagaStep<MoveContext, Plan, Result> {
   /** Of `online` and `offline`, the one that it belongs to; both where left out. */
   readonly mode?: "online" | "offline";
-  /** True: from its beginning to its undoing, or to `unblock`, the application cannot write. */
-  readonly blocks?: true;
-  /** Asks the world, not the journal. `partial`: begun; `run` goes on with it. */
-  check(context: MoveContext, plan: Plan | undefined): Promise<"todo" | "partial" | "done">;
-  /** What must be known before `run`, and to undo it after a kill in its middle: such as a setting's former value. */
-  prepare?(context: MoveContext): Promise<Plan>;
-  run(context: MoveContext, plan: Plan): Promise<Result>;
-  /** Fails where the world is not as the result says. */
-  verify(context: MoveContext, result: Result): Promise<void>;
-  /** Safe after a `run` cut anywhere, before `run`, and twice: then `check` says `todo`. */
-  undo(context: MoveContext, plan: Plan | undefined, result: Result | undefined): Promise<void>;
 }
 
 /** Something that the plan must say before anything is changed. */

@@ -1,4 +1,4 @@
-import type { SagaStep } from "./saga.ts";
+import type { SagaStep } from "../saga/saga.ts";
 import type { MoveContext, MoveFacts } from "./step.ts";
 import { backUpStep } from "./steps/back-up.ts";
 import { blockWritesStep } from "./steps/block-writes.ts";

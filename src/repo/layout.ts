@@ -127,12 +127,12 @@ export function moveFolder(instance: string, database: string, id: string): stri
   return `${movesOf(instance, database)}${id}/`;
 }
 
-/** The nth object (from 1) of a move's journal: a record, or several that were written together. */
-export function moveRecordKey(folder: string, number: number): string {
+/** The nth object (from 1) of the journal in a folder: a record, or several that were written together. */
+export function journalRecordKey(folder: string, number: number): string {
   return `${folder}${String(number).padStart(6, "0")}.json`;
 }
 
-/** The folder of the move and the number of the record that a key of `moveRecordKey` has, `undefined` for any other key. */
+/** The folder of the move and the number of the record in a key of its journal, `undefined` for any other key. */
 export function moveRecordOf(key: string): { folder: string; id: string; number: number } | undefined {
   const [, folder, id, digits] = /^(moves\/[^/]+\/[^/]+\/([^/]+)\/)(\d{6})\.json$/.exec(key) ?? [];
   if (folder === undefined || id === undefined || digits === undefined) return undefined;
@@ -142,6 +142,22 @@ export function moveRecordOf(key: string): { folder: string; id: string; number:
 /** What was compared of source and target, as JSON and as text, beside the journal in the folder of `moveFolder`. */
 export function moveProofKeys(folder: string): { json: string; text: string } {
   return { json: `${folder}proof.json`, text: `${folder}proof.txt` };
+}
+
+/** The restores of an instance's volume in a cluster. */
+export function volumeRestoresOf(instance: string): string {
+  return `restores/${instance}/`;
+}
+
+/** The journal of one of them. */
+export function volumeRestoreFolder(instance: string, id: string): string {
+  return `${volumeRestoresOf(instance)}${id}/`;
+}
+
+/** The restore that a key of its journal belongs to, `undefined` for any other key. */
+export function volumeRestoreOf(key: string): { instance: string; id: string } | undefined {
+  const [, instance, id] = /^restores\/([^/]+)\/([^/]+)\/\d{6}\.json$/.exec(key) ?? [];
+  return instance === undefined || id === undefined ? undefined : { instance, id };
 }
 
 export const leasePrefix = "leases/";

@@ -6,6 +6,7 @@ import type { Manifest } from "../repo/manifest.ts";
 import { unlessAbsent } from "../store/file/errors.ts";
 import { type Marker, markerDraftName, readMarker, writeMarker } from "./cluster-marker.ts";
 import { controlPath, type Places } from "./cluster-places.ts";
+import { assertNotRunning } from "./cluster-running.ts";
 
 /** The pg_control that was there before a delta restore, until it is done. */
 export const formerControlPath = "global/pg_control.pgkit-before";
@@ -35,7 +36,7 @@ async function stateOfFull(
   delta: boolean,
   marker: Marker | undefined,
 ): Promise<"resumed" | "delta"> {
-  await refuseRunning(dataDir);
+  await assertNotRunning(dataDir);
   if (marker !== undefined && marker.backup === backup.id && marker.systemId === backup.server.systemId)
     return "resumed";
   if (!delta) {
@@ -64,36 +65,6 @@ export async function systemIdOf(dataDir: string): Promise<string> {
       hint: "name an empty directory: nothing was changed in this one",
     },
   );
-}
-
-/** As PostgreSQL itself decides: by the process in postmaster.pid, and whether others use its shared memory still. */
-export async function refuseRunning(dataDir: string): Promise<void> {
-  const text = await unlessAbsent(readFile(join(dataDir, "postmaster.pid"), "utf8"));
-  if (text === undefined) return;
-  const lines = text.split("\n");
-  const pid = Math.abs(Number(lines[0]));
-  const segment = lines[6]?.trim().split(/\s+/)[1];
-  const inUse = segment !== undefined && (await isAttached(segment));
-  if (!inUse && !(pid > 0 && isAlive(pid))) return;
-  throw new PgkitError("refused-overwrite", `a server runs on ${dataDir} (process ${pid}, by its postmaster.pid)`, {
-    hint: "stop it first; if that process is none of PostgreSQL's, remove postmaster.pid",
-  });
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch (error) {
-    // EPERM: it runs, as another user.
-    return !(error instanceof Error && "code" in error && error.code === "ESRCH");
-  }
-}
-
-/** The columns of /proc/sysvipc/shm (proc(5)): key, shmid, perms, size, cpid, lpid, nattch. */
-async function isAttached(shmid: string): Promise<boolean> {
-  const table = (await unlessAbsent(readFile("/proc/sysvipc/shm", "utf8"))) ?? "";
-  const row = table.split("\n").find((line) => line.trim().split(/\s+/)[1] === shmid);
-  return row !== undefined && Number(row.trim().split(/\s+/)[6]) > 0;
 }
 
 async function linkOf(dataDir: string, oid: number): Promise<string | undefined> {

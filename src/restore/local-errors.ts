@@ -17,6 +17,12 @@ export function localError(error: unknown, dir: string): unknown {
         hint: "run it as the owner of that directory, who may also write in the one above, or as root",
         cause: error,
       });
+    case "EBUSY":
+    case "EXDEV":
+      return new PgkitError("refused-overwrite", message, {
+        hint: "name the directory itself by --data-dir, below where its file system is mounted",
+        cause: error,
+      });
     case "EROFS":
       return new PgkitError("config", message, { hint: "it is mounted read-only", cause: error });
     default:

@@ -6,9 +6,10 @@ import { parseLsn } from "../lib/lsn.ts";
 import type { Report } from "../lib/report.ts";
 import type { Clock } from "../lib/time.ts";
 import { unlessAbsent } from "../store/file/errors.ts";
-import { refuseRunning, systemIdOf } from "./cluster-claim.ts";
+import { systemIdOf } from "./cluster-claim.ts";
 import { markerName } from "./cluster-marker.ts";
 import { controlPath } from "./cluster-places.ts";
+import { assertNotRunning } from "./cluster-running.ts";
 import { localError } from "./local-errors.ts";
 import type { RecoveryPlan } from "./recovery-plan.ts";
 import { targetIn, withRecoveryBlock } from "./recovery-settings.ts";
@@ -48,7 +49,7 @@ async function isUnderWay(request: Resumption): Promise<boolean> {
   if (there === undefined || (await isThere(markerName)) || !(await isThere(controlPath))) return false;
   if ((await systemIdOf(dataDir)) !== plan.systemId) return false;
   if (!(await isThere("recovery.signal"))) {
-    await refuseRunning(dataDir);
+    await assertNotRunning(dataDir);
     throw refused(`the recovery of ${dataDir} has ended already`, "start a server on it to see what it holds");
   }
   if (targetIn(withRecoveryBlock("", await settings())) !== there) {
@@ -78,7 +79,7 @@ async function isOf({ base, id }: RecoveryPlan["backup"], dataDir: string): Prom
 async function untilNoneRuns({ dataDir, clock, signal }: Resumption): Promise<void> {
   for (const deadline = clock.monotonicMs() + patienceMs; ; await clock.delay(100, signal)) {
     try {
-      return await refuseRunning(dataDir);
+      return await assertNotRunning(dataDir);
     } catch (error) {
       if (!isPgkitError(error, "refused-overwrite") || clock.monotonicMs() > deadline) throw error;
     }

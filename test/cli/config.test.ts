@@ -79,6 +79,7 @@ test("the whole file of the contract loads", async () => {
     name: "shared",
     url: "postgresql://postgres@postgresql-shared.databases:5432/postgres?sslmode=prefer",
     passwordFrom: { type: "env", variable: "SHARED_PASSWORD" },
+    kubernetes: {},
     databases: { exclude: ["scratch"] },
     connections: 4,
     jobs: 2,

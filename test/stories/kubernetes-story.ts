@@ -37,8 +37,15 @@ const storyMs = 900_000;
 
 const signal = new AbortController().signal;
 
-/** What `docs/kubernetes.md` promises, from the manifests on; on the server of the tests and on any real cluster. */
-export function kubernetesStory(name: string, open: () => Promise<StoryWorld>): void {
+/**
+ * What `docs/kubernetes.md` promises, from the manifests on; on the server of the tests and on any real cluster. `ownServers`: they are
+ * StatefulSets of the cluster, which can be restored as a whole; those of the tests are not, and kubernetes-restore.test.ts has one that is.
+ */
+export function kubernetesStory(
+  name: string,
+  open: () => Promise<StoryWorld>,
+  { ownServers = false }: { ownServers?: boolean } = {},
+): void {
   describe(`pgkit in a cluster (${name})`, { timeout: storyMs }, () => {
     let world: StoryWorld;
     let yaml = "";
@@ -186,6 +193,20 @@ export function kubernetesStory(name: string, open: () => Promise<StoryWorld>): 
       const found = await kube.get<Secret>(ref("v1", "Secret", "shop-db"), signal);
       expect(Buffer.from(found?.data?.["DATABASE_URL"] ?? "", "base64").toString()).toBe(url(servers.b));
     });
+    const wholeInstance = async () => {
+      await psql("CREATE TABLE precious AS SELECT 1 AS n");
+      const moment = await psql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US')");
+      await psql("DROP TABLE precious");
+      const restore = ["restore", "--in-kubernetes", "a", "--yes"];
+      await eventually(
+        async () => void (await done(await mover([...restore, "--to-time", `${moment}Z`]))),
+        world.patienceMs,
+      );
+      expect(await psql("SELECT count(*) FROM precious")).toBe("1");
+      await done(await mover([...restore, "--rollback"]));
+      expect(await psql("SELECT to_regclass('precious') IS NULL")).toBe("t");
+    };
+    if (ownServers) it("goes back to a moment as a whole, and rolled back is where it was", wholeInstance);
     /** pgkit in the cluster, with what a backup's Pod has, the other password, and a token. */
     const mover = async (args: string[]): Promise<Manifest> => {
       const found = await world.kube.get<CronJob>(ref("batch/v1", "CronJob", "pgkit-logical-a"), signal);
@@ -197,7 +218,9 @@ export function kubernetesStory(name: string, open: () => Promise<StoryWorld>): 
       ];
       const own = { serviceAccountName: world.moverAccount, automountServiceAccountToken: true };
       const template = { metadata, spec: { ...spec, ...own, containers: [{ ...container, args, env }] } };
-      return { apiVersion: "batch/v1", kind: "Job", metadata: nameOf("move"), spec: { backoffLimit: 0, template } };
+      count += 1;
+      const named = nameOf(`pgkit-${count}`);
+      return { apiVersion: "batch/v1", kind: "Job", metadata: named, spec: { backoffLimit: 0, template } };
     };
   });
 }

@@ -61,7 +61,7 @@ kubernetesStory("of the tests", async (): Promise<StoryWorld> => {
 const kubeconfig = process.env["PGKIT_TEST_KUBECONFIG"];
 const image = process.env["PGKIT_TEST_IMAGE"];
 if (kubeconfig !== undefined && image !== undefined) {
-  kubernetesStory(`by ${kubeconfig}`, () => realCluster(kubeconfig, image));
+  kubernetesStory(`by ${kubeconfig}`, () => realCluster(kubeconfig, image), { ownServers: true });
 }
 
 async function realCluster(path: string, image: string): Promise<StoryWorld> {
@@ -101,12 +101,20 @@ function serverManifests(name: string, namespace: string, password: string): Man
   const labels = { app: name };
   const metadata = { name, namespace };
   const hba = "echo 'host replication all all scram-sha-256' >> \"$PGDATA/pg_hba.conf\"\n";
-  const mounts = [{ name: "init", mountPath: "/docker-entrypoint-initdb.d" }];
+  const mounts = [
+    { name: "init", mountPath: "/docker-entrypoint-initdb.d" },
+    { name: "data", mountPath: "/srv/postgres" },
+  ];
+  const claim = { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "2Gi" } } };
+  const volumeClaimTemplates = [{ metadata: { name: "data" }, spec: claim }];
   const container = {
     name: "postgres",
     image: process.env["PGKIT_TEST_POSTGRES_IMAGE"] ?? "postgres:17",
     args: ["-c", "wal_level=logical", "-c", "max_replication_slots=20", "-c", "max_wal_senders=20"],
-    env: [{ name: "POSTGRES_PASSWORD", value: password }],
+    env: [
+      { name: "POSTGRES_PASSWORD", value: password },
+      { name: "PGDATA", value: "/srv/postgres/data" },
+    ],
     readinessProbe: { exec: { command: ["pg_isready", "-h", "127.0.0.1", "-U", "postgres"] }, periodSeconds: 1 },
     volumeMounts: mounts,
   };
@@ -118,7 +126,7 @@ function serverManifests(name: string, namespace: string, password: string): Man
     { apiVersion: "v1", kind: "Service", metadata, spec: { selector: labels, ports: [port] } },
     {
       ...{ apiVersion: "apps/v1", kind: "StatefulSet", metadata },
-      spec: { serviceName: name, replicas: 1, selector: { matchLabels: labels }, template },
+      spec: { serviceName: name, replicas: 1, selector: { matchLabels: labels }, template, volumeClaimTemplates },
     },
   ];
 }

@@ -3,9 +3,16 @@ import type { ScheduledKind } from "../../manifests/request.ts";
 import type { CommandArguments, CommandContext } from "../command.ts";
 import { runInKubernetes } from "../in-kubernetes.ts";
 import { argsForJob } from "../in-kubernetes-args.ts";
+import { refuseVolumeFlags } from "./restore.ts";
 
-/** `pgkit restore NAME --in-kubernetes`: a database by a Job. */
+/** `pgkit restore NAME --in-kubernetes`: an instance of the configuration as a whole, or a database by a Job. */
 export async function restoreInKubernetes(context: CommandContext, args: CommandArguments): Promise<number> {
+  const name = args.one("DB");
+  if (name !== undefined && context.instanceName === undefined && context.config.instances.has(name)) {
+    const { restoreVolumeCommand } = await import("./restore-volume.ts");
+    return await restoreVolumeCommand(context, args, name);
+  }
+  refuseVolumeFlags(args);
   if (args.flags.dataDir !== undefined) {
     throw new PgkitError(
       "usage",
@@ -15,11 +22,12 @@ export async function restoreInKubernetes(context: CommandContext, args: Command
       },
     );
   }
-  const database = args.one("DB");
-  if (database === undefined) {
-    throw new PgkitError("usage", "no database is named", { hint: "pgkit restore DB --in-kubernetes" });
+  if (name === undefined) {
+    throw new PgkitError("usage", "no database and no instance is named", {
+      hint: "pgkit restore DB --in-kubernetes, or pgkit restore --in-kubernetes INSTANCE --to-time T",
+    });
   }
-  return await restoreDatabaseInKubernetes(context, args, database);
+  return await restoreDatabaseInKubernetes(context, args, name);
 }
 
 /** Asked here, as nobody can be asked there. */

@@ -8,6 +8,7 @@ import { auditActor } from "../actor.ts";
 import type { CommandArguments, CommandContext } from "../command.ts";
 import type { InstanceConfig, RepositoryConfig } from "../config.ts";
 import { planJson, planText, resultJson, resultText } from "../recovery-text.ts";
+import { asideOf, withAside } from "./restore-aside.ts";
 
 /** `pgkit restore --data-dir DIR`: a whole instance. */
 export async function restoreInstanceCommand(context: CommandContext, args: CommandArguments): Promise<number> {
@@ -34,13 +35,19 @@ export async function restoreInstanceCommand(context: CommandContext, args: Comm
   if (flags.delta) await context.confirm(`overwrites what differs in ${dataDir}`);
   const startedMs = context.clock.monotonicMs();
   const job = { repository, plan, dataDir, tablespaces, programs, instance };
-  const restored = await audited(context, { repository, config, plan, dataDir }, () => restore(context, args, job));
+  const restored = await audited(context, { repository, config, plan, dataDir }, () =>
+    withAside(args, job, (delta) => restore(context, args, { ...job, delta })),
+  );
   const result = { ...restored, seconds: (context.clock.monotonicMs() - startedMs) / 1000 };
-  context.out.result({ json: resultJson(plan, options, result), text: () => resultText(plan, options, result) });
+  const kept = asideOf(args, dataDir);
+  context.out.result({
+    json: { ...resultJson(plan, options, result), ...(kept === undefined ? {} : { keptAt: kept.path }) },
+    text: () => [resultText(plan, options, result), ...(kept === undefined ? [] : [kept.text])].join("\n"),
+  });
   return 0;
 }
 
-type Job = Pick<InstanceRestore, "repository" | "plan" | "dataDir" | "tablespaces" | "programs"> & {
+type Job = Pick<InstanceRestore, "repository" | "plan" | "dataDir" | "tablespaces" | "programs" | "delta"> & {
   instance: InstanceConfig;
 };
 
@@ -55,7 +62,7 @@ async function restore(
   const { clock, report, signal } = context;
   return restoreInstance({
     ...job,
-    ...{ delta: flags.delta, start: flags.start, noArchive: flags.withoutArchiving },
+    ...{ start: flags.start, noArchive: flags.withoutArchiving },
     restoreCommand: restoreCommand(serverCommandsOf(context, instance)),
     jobs: flags.jobs ?? instance.archive.parallel,
     whilePaused: (server, reached) => whilePaused(context, { server, reached, dataDir: job.dataDir }),

@@ -13,13 +13,19 @@ import { harmless } from "../text.ts";
 export const restoreCommand: Command = {
   name: "restore",
   summary: "Restore a database into a live instance, or an instance as a whole into a data directory",
-  arguments: [{ name: "DB", doc: "the database, by the name it was backed up under; without it --data-dir is needed" }],
+  arguments: [
+    {
+      name: "DB",
+      doc: "the database, by the name it was backed up under, or with --in-kubernetes an instance; without it --data-dir is needed",
+    },
+  ],
   options: [
     ...(["backup", "as", "replace", "toInstance", "table", "schemaOnly", "updateRoles", "jobs"] as const),
     ...(["dataDir", "toTime", "toLsn", "toXid", "toName", "immediate", "latest", "exclusive", "timeline"] as const),
     ...(["action", "start", "delta", "tablespace", "withoutArchiving", "systemId", "dryRun", "yes"] as const),
-    ...(["scratch", "whole", "withoutContentCheck"] as const),
+    ...(["scratch", "whole", "withoutContentCheck", "setAside", "putBack", "dropAside"] as const),
     ...(["inKubernetes", "detach", "scratchSize"] as const),
+    ...(["keepOld", "toNewPvc", "overrideGitops", "rollback", "finish", "status"] as const),
   ],
   examples: [
     { line: "pgkit restore litellm", does: "a database that is gone, from its newest backup" },
@@ -40,12 +46,22 @@ export const restoreCommand: Command = {
       line: "pgkit restore litellm --to-time -15m --in-kubernetes",
       does: "by a Job in the cluster, followed from here",
     },
+    {
+      line: "pgkit restore --in-kubernetes shared --to-time -15m",
+      does: "a whole instance in its cluster: its StatefulSet is stopped, restored on its volume, and started again",
+    },
     { line: "pgkit restore --data-dir /srv/copy --dry-run", does: "shows what all that is stored would come to" },
   ],
   run: async (context, args) => {
     if (args.flags.inKubernetes) {
       const { restoreInKubernetes } = await import("./restore-in-kubernetes.ts");
       return restoreInKubernetes(context, args);
+    }
+    refuseVolumeFlags(args);
+    const { putBack, dropAside } = args.flags;
+    if (putBack !== undefined || dropAside !== undefined) {
+      const { restoreAsideCommand } = await import("./restore-aside.ts");
+      return restoreAsideCommand(context, args);
     }
     if (args.flags.dataDir !== undefined) {
       const { restoreInstanceCommand } = await import("./restore-instance.ts");
@@ -75,10 +91,20 @@ function hasTarget({ flags }: CommandArguments): boolean {
 
 /** What only the restore of an instance takes must not be passed over in silence. */
 function refuseInstanceFlags({ flags }: CommandArguments): void {
-  const { start, delta, withoutArchiving } = flags;
+  const { start, delta, withoutArchiving, setAside } = flags;
   const action = flags.action !== "promote";
-  refuseFirst({ action, start, delta, withoutArchiving, tablespace: flags.tablespace.length > 0 }, "--data-dir", {
+  const tablespace = flags.tablespace.length > 0;
+  refuseFirst({ action, start, delta, withoutArchiving, tablespace, setAside }, "--data-dir", {
     hint: "--data-dir DIR restores the instance as a whole",
+  });
+}
+
+/** Nor what only the restore of an instance in the cluster takes. */
+export function refuseVolumeFlags({ flags }: CommandArguments): void {
+  const { toNewPvc, overrideGitops, rollback, finish, status } = flags;
+  const keepOld = flags.keepOld !== "rename";
+  refuseFirst({ keepOld, toNewPvc, overrideGitops, rollback, finish, status }, "--in-kubernetes INSTANCE", {
+    hint: "pgkit restore --in-kubernetes INSTANCE restores an instance as a whole in the cluster",
   });
 }
 

@@ -1,6 +1,7 @@
 import { inKubernetesOptions } from "./in-kubernetes.ts";
 import { moveOptions } from "./move.ts";
 import { option, type ValuesOf } from "./option.ts";
+import { restoreVolumeOptions } from "./restore-volume.ts";
 import * as value from "./values.ts";
 
 /** Flags of single commands; a command lists the names of those that it takes. */
@@ -219,6 +220,18 @@ export const commandOptions = {
     default: false,
     doc: "run recovery here, with the server's programs of this machine, and tell what was reached",
   }),
+  setAside: option(value.text, {
+    flag: "--set-aside <name>",
+    doc: "rename what is in --data-dir to this name beside it first; run again after a kill, the restore goes on",
+  }),
+  putBack: option(value.text, {
+    flag: "--put-back <name>",
+    doc: "undo a restore with --set-aside: what was in --data-dir before is there again",
+  }),
+  dropAside: option(value.text, {
+    flag: "--drop-aside <name>",
+    doc: "remove what a completed restore with --set-aside has kept under this name",
+  }),
   withoutArchiving: option(value.yesOrNo, {
     flag: "--without-archiving",
     default: false,
@@ -239,6 +252,7 @@ export const commandOptions = {
     default: false,
     doc: "compare only the tables and the number of their rows, not what is in them",
   }),
+  ...restoreVolumeOptions,
   ...moveOptions,
   ...inKubernetesOptions,
   reason: option(value.text, { flag: "--reason <text>", doc: "why, for those who find the pin later" }),

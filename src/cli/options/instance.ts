@@ -34,6 +34,21 @@ export const instanceOptions = {
     defaultDoc: "that of the url",
     doc: "`host:port` by which applications reach it: what a move writes into Secrets and proxies",
   }),
+  statefulSet: option(value.text, {
+    key: `${instance}.kubernetes.statefulSet`,
+    defaultDoc: "the one behind the Service of the url",
+    doc: "the StatefulSet that the server is, in `kubernetes.namespace`: for `pgkit restore --in-kubernetes`",
+  }),
+  serverDataDir: option(value.text, {
+    key: `${instance}.kubernetes.dataDir`,
+    defaultDoc: "by its Pod's image and variables",
+    doc: "the data directory in that StatefulSet's Pod",
+  }),
+  serverUser: option(value.wholeNumber(0, 4_294_967_294), {
+    key: `${instance}.kubernetes.user`,
+    defaultDoc: "by its Pod's security context and image",
+    doc: "the user id that owns the data",
+  }),
   include: option(value.listOf(value.text), {
     key: `${instance}.databases.include`,
     defaultDoc: "every database but the templates",

@@ -66,6 +66,6 @@ export const moveOptions = {
   overrideGitops: option(value.yesOrNo, {
     flag: "--override-gitops",
     default: false,
-    doc: "patch a Secret although something else manages it and may put it back",
+    doc: "change a Secret, or restore a StatefulSet, although something else manages it and may put it back",
   }),
 };

@@ -41,6 +41,9 @@ async function answer(machinery: Machinery, incoming: IncomingMessage, response:
   const user = machinery.accounts.authenticate(incoming.headers.authorization);
   const version = /^\/(?:api\/(v1)|apis\/([^/]+\/[^/]+))$/.exec(pathname);
   if (version !== null) return discovery(machinery, version[1] ?? version[2] ?? "", response);
+  if (pathname === "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews") {
+    return send(response, 201, review(machinery, user, JSON.parse(await text(incoming))));
+  }
   const request = parse(machinery, incoming, url);
   const { verb, kind, subresource, namespace, name } = request;
   const resource = subresource === undefined ? kind.plural : `${kind.plural}/${subresource}`;
@@ -78,6 +81,21 @@ function parse({ kinds }: Machinery, { method }: IncomingMessage, { pathname, se
   };
   const verb = verbs[method ?? ""] ?? "unknown";
   return { verb, kind, subresource, namespace, name: name ?? field };
+}
+
+/** Whether this account may do what it asks about. */
+function review({ accounts }: Machinery, user: string, body: Tree): Tree {
+  const { group, resource, subresource, verb, namespace, name } = tree(tree(body["spec"])["resourceAttributes"]);
+  const kind = { apiVersion: "", kind: "", group: String(group), plural: String(resource), namespaced: true };
+  const about = { verb: String(verb), kind, namespace: String(namespace), name: name as string | undefined };
+  let allowed = true;
+  try {
+    accounts.authorize(user, { ...about, subresource: subresource as string | undefined });
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    allowed = false;
+  }
+  return { ...body, status: { allowed } };
 }
 
 function discovery({ kinds }: Machinery, apiVersion: string, response: ServerResponse): void {

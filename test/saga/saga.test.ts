@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { PgkitError } from "../../src/lib/errors.ts";
 import { systemClock } from "../../src/lib/time.ts";
-import { endBlock, goBack, goForward, isBlocked, type Saga, type SagaStep } from "../../src/move/saga.ts";
+import { endBlock, goBack, goForward, isBlocked, type Saga, type SagaStep } from "../../src/saga/saga.ts";
 
 /** What a move changes: where the application may write, where it is pointed, and what else has been made. */
 interface World {

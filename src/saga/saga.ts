@@ -1,37 +1,59 @@
-import { isPgkitError, PgkitError } from "../lib/errors.ts";
-import { formatDuration } from "../lib/parse.ts";
+import { isPgkitError } from "../lib/errors.ts";
 import type { Report } from "../lib/report.ts";
 import type { Clock } from "../lib/time.ts";
-import type { EndGuard } from "./guard.ts";
-import type { Journal } from "./journal.ts";
+import { type Block, blockOf, noop } from "./block.ts";
+import type { StepEntry, StepRecord } from "./journal.ts";
 
-/** What the engine knows of a step; `step.ts` says what each part promises. */
-export interface SagaStep<Context> {
+/**
+ * A step. The engine calls, in this order: `check`; where it is not done `prepare`, then journals the plan, `run`, `verify`,
+ * and journals the result. Killed anywhere, the next run begins with `check` again; so `check` and `run` must understand
+ * whatever a cut `run` left. On the way back the engine calls `undo` of each step that has begun, in reverse order, with
+ * what is known of it.
+ *
+ * `Plan` and `Result` are JSON, hold no secret, and are all that a step may remember.
+ */
+export interface SagaStep<Context, Plan = unknown, Result = unknown> {
+  /** Its key in the journal: never renamed once released. */
   readonly name: string;
+  /** One sentence for `--dry-run`, such as `copies the roles that the database needs`. */
   readonly does: string;
+  /** True: from its beginning to its undoing, or to the step that opens, the application cannot write. */
   readonly blocks?: true;
-  check(context: Context, plan: unknown): Promise<"todo" | "partial" | "done">;
-  prepare?(context: Context): Promise<unknown>;
-  run(context: Context, plan: unknown): Promise<unknown>;
-  verify(context: Context, result: unknown): Promise<void>;
-  undo(context: Context, plan: unknown, result: unknown): Promise<void>;
+  /** Asks the world, not the journal. `partial`: begun; `run` goes on with it. */
+  check(context: Context, plan: Plan | undefined): Promise<"todo" | "partial" | "done">;
+  /** What must be known before `run`, and to undo it after a kill in its middle: such as a setting's former value. */
+  prepare?(context: Context): Promise<Plan>;
+  run(context: Context, plan: Plan): Promise<Result>;
+  /** Fails where the world is not as the result says. */
+  verify(context: Context, result: Result): Promise<void>;
+  /** Safe after a `run` cut anywhere, before `run`, and twice: then `check` says `todo`. */
+  undo(context: Context, plan: Plan | undefined, result: Result | undefined): Promise<void>;
 }
 
+/** Ends without having done anything. */
+export type EndGuard = () => void;
+
+/** Steps of which one blocks the application name, too, what lifts such a block. */
 export interface Saga<Context> {
   readonly steps: readonly SagaStep<Context>[];
-  readonly journal: Pick<Journal, "steps" | "append" | "later">;
+  readonly journal: {
+    readonly steps: ReadonlyMap<string, StepEntry>;
+    append(record: StepRecord): Promise<void>;
+    /** Known to this process at once; on the disk with what is appended next. */
+    later(record: StepRecord): void;
+  };
   /** A context whose work ends with this signal. */
   contextFor(signal: AbortSignal): Context;
   /** The step after which nothing is blocked any more. */
-  readonly opens: string;
+  readonly opens?: string;
   /** The step that decides whose turn it is: once it is done the way out of a block is forward. */
-  readonly decides: string;
+  readonly decides?: string;
   /** True: the steps of the block can be planned before it begins, so that it does not last for that. */
-  readonly plansAhead: boolean;
+  readonly plansAhead?: boolean;
   /** The longest that a block may last. */
-  readonly maxBlockMs: number | undefined;
+  readonly maxBlockMs?: number | undefined;
   /** Starts what lets the application in again should this process be killed while it blocks it. */
-  startGuard(): EndGuard;
+  startGuard?(): EndGuard;
   readonly clock: Clock;
   readonly report: Report;
   readonly signal: AbortSignal;
@@ -48,7 +70,7 @@ export async function goForward<Context>(saga: Saga<Context>): Promise<void> {
   const block = blockOf(saga);
   try {
     for (const step of saga.steps) {
-      if (step.blocks === true && saga.plansAhead) await planAhead(saga, step, block);
+      if (step.blocks === true && saga.plansAhead === true) await planAhead(saga, step, block);
       await forward(saga, step, block);
     }
   } catch (error) {
@@ -88,7 +110,7 @@ export async function goBack<Context>(saga: Saga<Context>): Promise<void> {
 /** True from the block's beginning until the step that opens is done, as the journal has it. */
 export function isBlocked<Context>({ steps, journal, opens }: Pick<Saga<Context>, "steps" | "journal" | "opens">) {
   const begun = steps.some(({ blocks, name }) => blocks === true && journal.steps.has(name));
-  return begun && journal.steps.get(opens)?.isDone !== true;
+  return begun && (opens === undefined || journal.steps.get(opens)?.isDone !== true);
 }
 
 /**
@@ -209,7 +231,8 @@ function planRecord({ name }: { name: string }, plan: unknown) {
 }
 
 /** True for the steps from the block's beginning up to this one, without it. */
-function isWithin<Context>({ steps }: Saga<Context>, step: SagaStep<Context>, end: string): boolean {
+function isWithin<Context>({ steps }: Saga<Context>, step: SagaStep<Context>, end: string | undefined): boolean {
+  if (end === undefined) return false;
   const at = steps.indexOf(step);
   return at >= steps.findIndex(({ blocks }) => blocks === true) && at < steps.findIndex(({ name }) => name === end);
 }
@@ -232,61 +255,4 @@ async function back<Context>(saga: Saga<Context>, step: SagaStep<Context>, signa
     throw told;
   }
   saga.report({ type: "done", task, seconds: (saga.clock.monotonicMs() - startedMs) / 1000 });
-}
-
-/** The time of a block, from its beginning until the application may write again. */
-interface Block {
-  /** Aborted by the run's own signal, and when the block lasts too long. */
-  readonly signal: AbortSignal;
-  /** What was planned before it began, by the step's name, until the step begins. */
-  readonly plans: Map<string, unknown>;
-  begin(): void;
-  /** The application works again: how long it was blocked goes into the journal. */
-  finish(): Promise<void>;
-  end(): void;
-}
-
-function blockOf<Context>({ journal, clock, maxBlockMs, signal, startGuard }: Saga<Context>): Block {
-  const over = new AbortController();
-  const done = new AbortController();
-  let beganMs: number | undefined;
-  let endGuard: EndGuard | undefined;
-  const end = () => {
-    done.abort();
-    endGuard?.();
-    endGuard = undefined;
-  };
-  return {
-    signal: AbortSignal.any([signal, over.signal]),
-    plans: new Map(),
-    begin: () => {
-      if (beganMs !== undefined) return;
-      endGuard = startGuard();
-      beganMs = clock.monotonicMs();
-      if (maxBlockMs === undefined) return;
-      clock.delay(maxBlockMs, done.signal).then(() => over.abort(tooLong(maxBlockMs)), noop);
-    },
-    finish: async () => {
-      end();
-      if (beganMs === undefined) return;
-      const writeBlockedMs = Math.round(clock.monotonicMs() - beganMs);
-      beganMs = undefined;
-      await journal.append({ type: "blocked", writeBlockedMs });
-    },
-    end,
-  };
-}
-
-function tooLong(maxBlockMs: number): PgkitError {
-  return new PgkitError(
-    "move-stopped",
-    `writes were blocked for ${formatDuration(maxBlockMs)}, which is the most allowed`,
-    {
-      hint: "the block was lifted and nothing is lost: pgkit move resume tries again, --max-block allows longer",
-    },
-  );
-}
-
-function noop(): void {
-  // The time of the block is not up: its delay was called off.
 }
