@@ -18,7 +18,7 @@ import { enterState, lookAtServer } from "./stream-monitor.ts";
 import { backoffMs, mayPass, pause } from "./stream-retry.ts";
 import { roomError } from "./stream-room.ts";
 import { sayFine, sayTrouble } from "./stream-say.ts";
-import { type HeldSlot, holdSlot, type StartPoint, serverPath, startPoint } from "./stream-start.ts";
+import { type HeldSlot, holdSlot, keepWhatHolds, type StartPoint, serverPath, startPoint } from "./stream-start.ts";
 
 /** Gives the stream of this server: made when it is first reached. Fails with `system-mismatch`. */
 export type StreamOf = (server: FollowedServer) => Promise<Stream>;
@@ -67,6 +67,7 @@ async function followOnce(streamer: Streamer, streamOf: StreamOf, memory: Memory
     const stream = await streamOf(server);
     const target: ToolTarget = { programs, connection: opened.connection, database: opened.connection.database };
     const path = await serverPath(target, server.timeline, stream.folder, memory.histories);
+    keepWhatHolds(stream, path, server.flushLsn);
     const slot = await holdSlot(session, streamer);
     streamer.timeline = server.timeline;
     memory.connectedOnce = true;

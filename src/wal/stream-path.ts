@@ -31,9 +31,18 @@ export function timelineOfSegment(path: TimelinePath, startLsn: Lsn, segmentByte
   return step.timeline;
 }
 
-/** A position on another timeline's own continuation counts only up to where the path left that timeline. */
-export function onPath(path: TimelinePath, position: { timeline: number; lsn: Lsn }): Lsn | undefined {
-  const step = path.find(({ timeline }) => timeline === position.timeline);
+/**
+ * What a position that was reached before still says of a server that came by `path` and has `flushLsn`: on another
+ * timeline's own continuation it counts up to where the path left that timeline. `undefined` where it says nothing, as of a
+ * server that was put back to a moment before.
+ */
+export function positionOn(
+  path: TimelinePath,
+  { timeline, lsn }: { timeline: number; lsn: Lsn },
+  flushLsn: Lsn,
+): { timeline: number; lsn: Lsn } | undefined {
+  const step = path.find((each) => each.timeline === timeline);
   if (step === undefined) return undefined;
-  return step.endLsn !== undefined && step.endLsn < position.lsn ? step.endLsn : position.lsn;
+  const reached = step.endLsn !== undefined && step.endLsn < lsn ? step.endLsn : lsn;
+  return reached > flushLsn ? undefined : { timeline, lsn: reached };
 }

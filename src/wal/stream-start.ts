@@ -8,7 +8,7 @@ import { createSlot, dropSlot, readSlot, type SlotFacts, slotTaken } from "../po
 import type { ToolTarget } from "../postgres/tools.ts";
 import type { Stream, Streamer } from "./stream-context.ts";
 import type { StreamFolder } from "./stream-folder.ts";
-import { onPath, type TimelinePath, timelineOfSegment, timelinePath } from "./stream-path.ts";
+import { positionOn, type TimelinePath, timelineOfSegment, timelinePath } from "./stream-path.ts";
 import { firstMissing } from "./stream-resume.ts";
 
 export type HeldSlot = SlotFacts & { restartLsn: Lsn; isNew: boolean };
@@ -61,6 +61,13 @@ export async function serverPath(
   return path;
 }
 
+/** Of a server that was put back, what is stored on its former way must not move the slot. */
+export function keepWhatHolds({ destinations }: Stream, path: TimelinePath, flushLsn: Lsn): void {
+  for (const destination of destinations) {
+    destination.position = destination.position && positionOn(path, destination.position, flushLsn);
+  }
+}
+
 export interface StartPoint {
   timeline: number;
   /** The beginning of a segment. */
@@ -79,8 +86,7 @@ export async function startPoint(
   const slotSegment = segmentAt(1, slot.restartLsn, segmentBytes).startLsn;
   const missing = await Promise.all(
     destinations.map(async ({ repository, lineage, position }) => {
-      const lsn = position && onPath(path, position);
-      if (lsn !== undefined) return segmentAt(1, lsn, segmentBytes).startLsn;
+      if (position !== undefined) return segmentAt(1, position.lsn, segmentBytes).startLsn;
       const request = { repository, lineage, segmentBytes, path, slotLsn: slot.restartLsn, isNewSlot: slot.isNew };
       return (await firstMissing(request)) ?? slotSegment;
     }),
