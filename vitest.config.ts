@@ -10,6 +10,7 @@ export default defineConfig({
     // Real servers, real networks and kills at moments that the machine chooses: CI looks twice before it refuses a change.
     // What failed the first time is in the log; here, at home, nothing is tried again.
     retry: process.env.CI ? 1 : 0,
-    maxWorkers: 2,
+    // One more than there are cores where CI runs: much of a test is waiting, for a disk, a server, or a poll.
+    maxWorkers: 3,
   },
 });
