@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { createHash, type Hash } from "node:crypto";
 import { Readable, type Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 
@@ -27,24 +27,32 @@ export interface Tally {
   sha256: string;
 }
 
-/** Passes `source` on and tallies it; the tally is final only once the source has ended. */
-export function tallied(source: Bytes): { stream: Bytes; tally: () => Tally } {
+export interface Tallied {
+  stream: Bytes;
+  tally: () => Tally;
+  /** That of the tally, to go on with what comes behind. */
+  hash: Hash;
+}
+
+/** Passes `source` on and tallies it, and sums it up in `also`; the tally is final only once the source has ended. */
+export function tallied(source: Bytes, also?: Hash): Tallied {
   const hash = createHash("sha256");
   let bytes = 0;
   let sha256: string | undefined;
   async function* pass(): AsyncGenerator<Uint8Array> {
     for await (const piece of source) {
       hash.update(piece);
+      also?.update(piece);
       bytes += piece.length;
       yield piece;
     }
-    sha256 = hash.digest("hex");
+    sha256 = hash.copy().digest("hex");
   }
   const tally = () => {
     if (sha256 === undefined) throw new Error("the tally of a stream was read before its end");
     return { bytes, sha256 };
   };
-  return { stream: pass(), tally };
+  return { stream: pass(), tally, hash };
 }
 
 /** `source` through a Node transform; a failure of either end fails the other. */

@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { createHash, type Hash } from "node:crypto";
 import { isPgkitError, PgkitError } from "../lib/errors.ts";
 import { type Bytes, collect, readable, tallied } from "../lib/streams.ts";
 import type { ObjectBody, ObjectReader, ObjectStore, SignalOption } from "../store/store.ts";
@@ -30,18 +30,24 @@ export async function writeFile(
 ): Promise<{ file: StoredFile; proof: FileProof }> {
   const encoding = encodingOf(repository, file);
   const name = `${file.name}${encoding.map((step) => (step === "zstd" ? ".zst" : ".age")).join("")}`;
-  const plain = tallied(source);
-  const encoded = encode(plain.stream, { ...repository, encoding });
+  // What is stored as it is is summed up once.
+  const plain = encoding.length === 0 ? undefined : tallied(source);
+  const encoded = encode(plain?.stream ?? source, { ...repository, encoding });
   const volumes: Volume[] = [];
+  let stored: Hash | undefined;
   let proof: FileProof = "store-checksum";
   for await (const part of volumesOf(encoded, repository.volumeBytes)) {
     const key = volumeKey(folder, name, volumes.length + 1);
     const encrypted = encoding.includes("age") && volumes.length === 0;
-    const written = await writeVolume(repository.store, key, part, { encrypted, signal, onBytes, ...retention(file) });
+    const options = { encrypted, signal, onBytes, also: stored, ...retention(file) };
+    const written = await writeVolume(repository.store, key, part, options);
     volumes.push(written.volume);
+    stored ??= written.hash;
     if (!written.proven) proof = "read-back";
   }
-  const { bytes: plainBytes, sha256: plainSha256 } = plain.tally();
+  const storedBytes = volumes.reduce((sum, volume) => sum + volume.storedBytes, 0);
+  const sum = plain?.tally() ?? { bytes: storedBytes, sha256: stored?.digest("hex") ?? "" };
+  const { bytes: plainBytes, sha256: plainSha256 } = sum;
   return { file: { name: file.name, role: file.role, encoding, plainBytes, plainSha256, volumes }, proof };
 }
 
@@ -56,6 +62,7 @@ export async function* readFile(
 ): AsyncGenerator<Uint8Array> {
   const where = `${file.volumes[0]?.key ?? file.name} in ${repository.where}`;
   const stored = readVolumes(repository, file, options);
+  if (isStoredAsItIs(file)) return yield* stored;
   const plain = tallied(decode(stored, file.encoding, repository.identities, where));
   try {
     yield* plain.stream;
@@ -67,6 +74,13 @@ export async function* readFile(
   const { bytes, sha256 } = plain.tally();
   if (bytes === file.plainBytes && sha256 === file.plainSha256) return;
   throw damaged(where, `it decodes to ${bytes} bytes of sha256 ${sha256}`, `${file.plainBytes} of ${file.plainSha256}`);
+}
+
+/** Its one volume is the file itself, of the same checksum, which is checked as it is read. */
+function isStoredAsItIs({ encoding, volumes, plainBytes, plainSha256 }: StoredFile): boolean {
+  const [only] = volumes;
+  const isOne = encoding.length === 0 && volumes.length === 1;
+  return isOne && only?.storedBytes === plainBytes && only.sha256 === plainSha256;
 }
 
 /** The stored bytes of a file, volume after volume, each checked against the manifest. */
@@ -118,6 +132,8 @@ function retention({ retainUntil }: NewFile): { retainUntil?: Date } {
 interface VolumeOptions extends SignalOption {
   encrypted: boolean;
   onBytes?: ((bytes: number) => void) | undefined;
+  /** Sums up all volumes of the file. */
+  also: Hash | undefined;
   retainUntil?: Date;
 }
 
@@ -125,14 +141,14 @@ async function writeVolume(
   store: ObjectStore,
   key: string,
   part: Bytes,
-  { encrypted, onBytes, ...options }: VolumeOptions,
-): Promise<{ volume: Volume; proven: boolean }> {
-  const sent = tallied(encrypted ? startsEncrypted(part, key) : part);
+  { encrypted, onBytes, also, ...options }: VolumeOptions,
+): Promise<{ volume: Volume; proven: boolean; hash: Hash }> {
+  const sent = tallied(encrypted ? startsEncrypted(part, key) : part, also);
   const body = readable(onBytes === undefined ? sent.stream : watched(sent.stream, onBytes));
   const stored = await store.put(key, body, options);
   const tally = sent.tally();
   if (!stored.proven) await readBack(store, key, tally, { encrypted, signal: options.signal });
-  return { volume: { key, storedBytes: tally.bytes, sha256: tally.sha256 }, proven: stored.proven };
+  return { volume: { key, storedBytes: tally.bytes, sha256: tally.sha256 }, proven: stored.proven, hash: sent.hash };
 }
 
 async function* watched(source: Bytes, onBytes: (bytes: number) => void): AsyncGenerator<Uint8Array> {
