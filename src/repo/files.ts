@@ -1,6 +1,6 @@
 import { createHash, type Hash } from "node:crypto";
 import { isPgkitError, PgkitError } from "../lib/errors.ts";
-import { type Bytes, collect, readable, tallied } from "../lib/streams.ts";
+import { type Bytes, collect, readable, type Tally, tallied } from "../lib/streams.ts";
 import type { ObjectBody, ObjectReader, ObjectStore, SignalOption } from "../store/store.ts";
 import { decode, type Encoding, encode } from "./encoding.ts";
 import { volumeKey } from "./layout.ts";
@@ -45,10 +45,13 @@ export async function writeFile(
     stored ??= written.hash;
     if (!written.proven) proof = "read-back";
   }
-  const storedBytes = volumes.reduce((sum, volume) => sum + volume.storedBytes, 0);
-  const sum = plain?.tally() ?? { bytes: storedBytes, sha256: stored?.digest("hex") ?? "" };
-  const { bytes: plainBytes, sha256: plainSha256 } = sum;
+  const { bytes: plainBytes, sha256: plainSha256 } = plain?.tally() ?? sumOf(volumes, stored);
   return { file: { name: file.name, role: file.role, encoding, plainBytes, plainSha256, volumes }, proof };
+}
+
+function sumOf(volumes: readonly Volume[], hash: Hash | undefined): Tally {
+  if (hash === undefined) throw new Error("a file has at least one volume");
+  return { bytes: volumes.reduce((sum, { storedBytes }) => sum + storedBytes, 0), sha256: hash.digest("hex") };
 }
 
 /**
