@@ -18,7 +18,7 @@ export interface NewFile extends Pick<StoredFile, "name" | "role"> {
 
 /**
  * Encodes and stores `source` under `folder`, volume by volume, and proves every volume: by the checksum that the store
- * computed, else by reading it back. With recipients set, it fails rather than store anything that is not age's. The
+ * computed, else by reading it back, which a folder does itself. With recipients set, it fails rather than store anything that is not age's. The
  * file counts for nothing until a manifest names it; what a failure leaves behind is garbage that prune collects.
  */
 export async function writeFile(
@@ -43,7 +43,7 @@ export async function writeFile(
     const written = await writeVolume(repository.store, key, part, options);
     volumes.push(written.volume);
     stored ??= written.hash;
-    if (!written.proven) proof = "read-back";
+    if (written.proven !== "store-checksum") proof = "read-back";
   }
   const { bytes: plainBytes, sha256: plainSha256 } = plain?.tally() ?? sumOf(volumes, stored);
   return { file: { name: file.name, role: file.role, encoding, plainBytes, plainSha256, volumes }, proof };
@@ -145,13 +145,14 @@ async function writeVolume(
   key: string,
   part: Bytes,
   { encrypted, onBytes, also, ...options }: VolumeOptions,
-): Promise<{ volume: Volume; proven: boolean; hash: Hash }> {
+): Promise<{ volume: Volume; proven: FileProof; hash: Hash }> {
   const sent = tallied(encrypted ? startsEncrypted(part, key) : part, also);
   const body = readable(onBytes === undefined ? sent.stream : watched(sent.stream, onBytes));
   const stored = await store.put(key, body, options);
   const tally = sent.tally();
-  if (!stored.proven) await readBack(store, key, tally, { encrypted, signal: options.signal });
-  return { volume: { key, storedBytes: tally.bytes, sha256: tally.sha256 }, proven: stored.proven, hash: sent.hash };
+  if (stored.proven === false) await readBack(store, key, tally, { encrypted, signal: options.signal });
+  const volume = { key, storedBytes: tally.bytes, sha256: tally.sha256 };
+  return { volume, proven: stored.proven || "read-back", hash: sent.hash };
 }
 
 async function* watched(source: Bytes, onBytes: (bytes: number) => void): AsyncGenerator<Uint8Array> {

@@ -41,7 +41,7 @@ export function fileStore({ path, clock = systemClock }: { path: string; clock?:
     async put(key, body, options = {}) {
       assertKey(key);
       throwIfCancelled(options.signal);
-      return { ...(await putFile(place, key, body, options)), proven: false };
+      return { ...(await putFile(place, key, body, options)), proven: "read-back" };
     },
     async delete(keys, options = {}) {
       await ours(`removing from ${place.where}`, () => remove(place, keys, options));
@@ -154,7 +154,7 @@ async function probe(place: Place): Promise<StoreCapabilities> {
     const createIfAbsent = await hasLinks(temp.path, second);
     // File systems of this machine stamp by its own clock, up to a timer tick late.
     const clockSkewMs = Math.abs(skew) < 100 ? 0 : Math.round(skew);
-    return { createIfAbsent, compareAndSet: true, checksum: "none", objectLock: false, clockSkewMs };
+    return { createIfAbsent, compareAndSet: true, checksum: "read-back", objectLock: false, clockSkewMs };
   } finally {
     await temp.handle.close();
     await unlink(temp.path);

@@ -119,7 +119,7 @@ async function put(shelf: Shelf, key: string, body: Readable | Uint8Array, optio
   const made = { etag: shelf.nextEtag(), modifiedAt: shelf.clock.now() };
   const info = { key, bytes: content.length, ...made, ...retained };
   shelf.objects.set(key, { info, content });
-  return { ...info, proven: shelf.has("checksum") && sum(chunks) === sum([content]) };
+  return { ...info, proven: shelf.has("checksum") && sum(chunks) === sum([content]) && "store-checksum" };
 }
 
 function check(key: string, signal: AbortSignal | undefined): void {

@@ -93,12 +93,15 @@ export interface ObjectInfo {
   retainedUntil?: Date;
 }
 
+export type Proven = "store-checksum" | "read-back";
+
 export interface StoredObject extends ObjectInfo {
   /**
-   * True when the store itself computed a checksum over what it stored, returned it, and it equals that of the bytes
-   * sent; and a probe has shown that it does not merely echo. False means: only reading back can tell.
+   * How what is stored was shown to be the bytes sent. `store-checksum`: the store itself computed a checksum over what
+   * it stored, returned it, and it equals that of the bytes sent; and a probe has shown that it does not merely echo.
+   * `read-back`: the store has read all of it again. False means: only reading back can tell.
    */
-  proven: boolean;
+  proven: Proven | false;
 }
 
 export interface StoreCapabilities {
@@ -106,8 +109,8 @@ export interface StoreCapabilities {
   createIfAbsent: boolean;
   /** `when: { etag }` is honoured. */
   compareAndSet: boolean;
-  /** The checksum that `proven` rests on, or `none`. */
-  checksum: "crc32" | "md5" | "none";
+  /** The checksum that `proven` rests on; `read-back` where the store reads everything again itself, or `none`. */
+  checksum: "crc32" | "md5" | "read-back" | "none";
   /** `retainUntil` is kept (seen by `head`), not only accepted. */
   objectLock: boolean;
   /** The store's clock minus ours, in ms; 0 where it has none of its own. */

@@ -12,7 +12,7 @@ import { throttleStore } from "../../src/store/throttle.ts";
 import { conformance } from "./conformance.ts";
 
 const memory = { createIfAbsent: true, compareAndSet: true, checksum: "crc32", objectLock: true } as const;
-const folder = { createIfAbsent: true, compareAndSet: true, checksum: "none", objectLock: false } as const;
+const folder = { createIfAbsent: true, compareAndSet: true, checksum: "read-back", objectLock: false } as const;
 
 conformance("file", inFolder, { capabilities: folder });
 conformance("prefix", async () => ({ store: prefixStore(memoryStore(), "some/where") }), { capabilities: memory });

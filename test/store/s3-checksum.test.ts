@@ -35,10 +35,10 @@ for (const [which, checksum] of [
     it("proves what is stored in one request and in parts, by that checksum and no other", async () => {
       expect((await store.capabilities()).checksum).toBe(checksum);
       proxy.seen.length = 0;
-      expect((await store.put("small", Buffer.from("1"))).proven).toBe(true);
-      expect((await store.put("empty", Buffer.alloc(0))).proven).toBe(true);
+      expect((await store.put("small", Buffer.from("1"))).proven).toBe("store-checksum");
+      expect((await store.put("empty", Buffer.alloc(0))).proven).toBe("store-checksum");
       const large = Readable.from([randomBytes(12 * megabyte)], { objectMode: false });
-      expect((await store.put("large", large)).proven).toBe(true);
+      expect((await store.put("large", large)).proven).toBe("store-checksum");
       for (const { headers } of proxy.seen.filter(({ method }) => method === "PUT")) {
         expect("content-md5" in headers).toBe(checksum === "md5");
         expect("x-amz-checksum-crc32" in headers).toBe(checksum === "crc32");

@@ -123,16 +123,15 @@ async function conditions(found: Found, store: ObjectStore): Promise<StoreCapabi
   return able;
 }
 
-function checksum(found: Found, { checksum: kept }: StoreCapabilities, { storage, url }: RepositoryUnderCheck) {
+function checksum(found: Found, { checksum: kept }: StoreCapabilities, { storage }: RepositoryUnderCheck) {
   const wanted = storage.checksum ?? "auto";
+  if (kept === "read-back") return found.ok("what is stored is proven by reading it back");
   if (kept !== "none") return found.ok(`what is stored is proven by the store's own ${kept}`);
   if (wanted === "crc32" || wanted === "md5") {
     const message = `storage.checksum is ${wanted}, which the store does not check and return: all is read back instead`;
     return found.warning(message, "set storage.checksum to auto");
   }
-  found.ok(
-    `what is stored is proven by reading it back${url.startsWith("file:") ? "" : ", which costs as much traffic again"}`,
-  );
+  found.ok("what is stored is proven by reading it back, which costs as much traffic again");
 }
 
 function objectLock(found: Found, { objectLock: kept }: StoreCapabilities, { objectLockMs }: RepositoryUnderCheck) {

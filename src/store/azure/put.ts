@@ -65,7 +65,7 @@ export async function putBlob(
     const { etag, bytes, proven } = await orOurs(writer, write, store);
     const modifiedAt = new Date(link.clock.now().getTime() + link.skewMs());
     const retained = retainUntil === undefined ? {} : { retainedUntil: await lockOf(link, key, retainUntil, signal) };
-    return { key, bytes, etag: bareEtag(etag), modifiedAt, proven, ...retained };
+    return { key, bytes, etag: bareEtag(etag), modifiedAt, proven: proven && "store-checksum", ...retained };
   } catch (error) {
     discard(body);
     throw error;

@@ -1,23 +1,20 @@
-import { type FileHandle, link, lstat, rename, stat, unlink } from "node:fs/promises";
+import { link, lstat, rename, stat, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { PgkitError } from "../../lib/errors.ts";
-import { chunksOf, discard } from "../body.ts";
+import { discard } from "../body.ts";
 import { throwIfCancelled } from "../cancel.ts";
 import type { Condition, ObjectInfo, PutOptions } from "../store.ts";
+import { writeContent } from "./content.ts";
 import { errorCode, fileError, saysAbsent, unlessAbsent } from "./errors.ts";
 import { folderOf, makeFolder, syncFolder } from "./folders.ts";
 import { infoOf } from "./info.ts";
 import type { Place } from "./place.ts";
-import { createTemp, makeTimeUnique } from "./temp.ts";
-
-const batchBytes = 1024 * 1024;
-/** After so many bytes the disk begins to write: left to the end, a backup would wait for all of its bytes there. */
-const syncBytes = 64 * 1024 * 1024;
+import { createTemp } from "./temp.ts";
 
 /**
- * Writes a temp file, syncs it, gives it its name in one step and syncs the folder: after a power cut at any moment there
- * is the whole object, the one before it, or none.
+ * Writes a temp file, syncs it, reads it back, gives it its name in one step and syncs the folder: after a power cut at any
+ * moment there is the whole object, the one before it, or none. Fails with `object-corrupt` where other bytes come back.
  */
 export async function putFile(
   place: Place,
@@ -37,7 +34,8 @@ export async function putFile(
   });
   let placed = false;
   try {
-    await write(temp.handle, body, signal, (error) => fileError(error, `writing ${key} in ${place.where}`));
+    const ours = (error: unknown) => fileError(error, `writing ${key} in ${place.where}`);
+    await writeContent(body, { handle: temp.handle, signal, ours, where: `${key} in ${place.where}` });
     throwIfCancelled(signal);
     const info = infoOf(key, await temp.handle.stat({ bigint: true }));
     await giveName(place, key, temp.path, when);
@@ -56,78 +54,6 @@ async function beforeReading<T>(body: Readable | Uint8Array, work: () => Promise
   } catch (error) {
     discard(body);
     throw error;
-  }
-}
-
-/** Fails with the body's own error as it is, and with `ours` of what the file system says. */
-async function write(
-  handle: FileHandle,
-  body: Readable | Uint8Array,
-  signal: AbortSignal | undefined,
-  ours: (error: unknown) => PgkitError,
-): Promise<void> {
-  let writing: Promise<void> = Promise.resolve();
-  const behind = syncBehind(handle, ours);
-  let batch: Buffer[] = [];
-  let size = 0;
-  const flush = async () => {
-    await writing;
-    await behind.wrote(size);
-    writing = writeAll(handle, batch, ours);
-    // Awaited with the next batch or at the end; until then a failure must not count as unobserved.
-    writing.catch(() => undefined);
-    batch = [];
-    size = 0;
-  };
-  try {
-    for await (const chunk of chunksOf(body, signal)) {
-      batch.push(chunk);
-      size += chunk.length;
-      if (size >= batchBytes) await flush();
-    }
-    await flush();
-  } finally {
-    // The handle is closed after this, so nothing may be under way.
-    await Promise.allSettled([writing, behind.done()]);
-  }
-  await writing;
-  await behind.done();
-  try {
-    await makeTimeUnique(handle);
-    await handle.sync();
-  } catch (error) {
-    throw ours(error);
-  }
-}
-
-/**
- * Has the disk write while more comes. What such a sync meets, the one at the end is not told again: so each is awaited.
- */
-function syncBehind(handle: FileHandle, ours: (error: unknown) => PgkitError) {
-  let syncing: Promise<void> = Promise.resolve();
-  let unsynced = 0;
-  return {
-    done: () => syncing,
-    wrote: async (bytes: number) => {
-      unsynced += bytes;
-      if (unsynced < syncBytes) return;
-      unsynced = 0;
-      await syncing;
-      syncing = handle.datasync().catch((error: unknown) => {
-        throw ours(error);
-      });
-      syncing.catch(() => undefined);
-    },
-  };
-}
-
-async function writeAll(handle: FileHandle, batch: Buffer[], ours: (error: unknown) => PgkitError): Promise<void> {
-  const total = batch.reduce((sum, chunk) => sum + chunk.length, 0);
-  try {
-    const { bytesWritten } = total === 0 ? { bytesWritten: 0 } : await handle.writev(batch);
-    if (bytesWritten < total) await handle.writeFile(Buffer.concat(batch).subarray(bytesWritten));
-  } catch (error) {
-    throw ours(error);
   }
 }
 

@@ -16,7 +16,7 @@ export interface TempFile {
 export async function createTemp(root: string, self: Owner): Promise<TempFile> {
   await makeFolder(join(root, workFolder));
   const path = join(root, workFolder, `temp.${formatOwner(self)}.${randomUUID()}`);
-  return { path, handle: await open(path, "wx", 0o600) };
+  return { path, handle: await open(path, "wx+", 0o600) };
 }
 
 /**

@@ -39,7 +39,7 @@ export async function putObject(
     const { etag, bytes, proven } = written;
     const modifiedAt = new Date(writer.link.clock.now().getTime() + writer.link.skewMs());
     const retained = retainUntil === undefined ? {} : await assertLocked(writer, write, written, retainUntil);
-    return { key, bytes, etag: bareEtag(etag), modifiedAt, proven, ...retained };
+    return { key, bytes, etag: bareEtag(etag), modifiedAt, proven: proven && "store-checksum", ...retained };
   } catch (error) {
     discard(body);
     throw error;

@@ -10,13 +10,14 @@ export function proving(
   folder: Folder,
   { capabilities: can, partBytes: part = 100_000, provesParts = true }: Expected,
 ): void {
-  it("says that an object is proven where the store computed its checksum, and else not", async () => {
+  it("says that an object is proven where the store computed its checksum or read it back, and else not", async () => {
     const store = given();
     const key = `${folder()}/object`;
+    const by = can.checksum === "read-back" ? "read-back" : can.checksum !== "none" && "store-checksum";
     const proven = async (body: Readable | Uint8Array) => (await store.put(key, body)).proven;
-    expect(await proven(randomBytes(10))).toBe(can.checksum !== "none");
-    expect(await proven(inPieces(randomBytes(10)))).toBe(can.checksum !== "none");
-    expect(await proven(inPieces(randomBytes(3 * part)))).toBe(can.checksum !== "none" && provesParts);
+    expect(await proven(randomBytes(10))).toBe(by);
+    expect(await proven(inPieces(randomBytes(10)))).toBe(by);
+    expect(await proven(inPieces(randomBytes(3 * part)))).toBe(provesParts && by);
     await store.delete([key]);
   });
 
