@@ -15,7 +15,8 @@ export interface NeededWal {
   segmentBytes: number;
 }
 
-const pollMs = 500;
+/** The archiver has the last segment by now, so that it mostly comes within the first looks. */
+const [soonMs, pollMs] = [50, 500];
 
 /**
  * Waits until all of it is in the repository: whole segments, the last one may be a partial one that reaches the stop.
@@ -28,13 +29,14 @@ export async function waitForWal(
 ): Promise<void> {
   const names = segmentsOf(wal);
   let missing = 0;
-  for (let deadline = clock.monotonicMs() + timeoutMs; ; ) {
+  let waitMs = soonMs;
+  for (let deadline = clock.monotonicMs() + timeoutMs; ; waitMs = Math.min(pollMs, waitMs * 1.5)) {
     const before = missing;
     while (missing < names.length && (await isStored(repository, wal, names[missing] ?? "", { signal }))) missing++;
     if (missing === names.length) return;
     if (missing > before) deadline = clock.monotonicMs() + timeoutMs;
     if (clock.monotonicMs() >= deadline) throw notStored(repository, names, missing, timeoutMs);
-    await clock.delay(pollMs, signal);
+    await clock.delay(waitMs, signal);
   }
 }
 
