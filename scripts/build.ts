@@ -1,4 +1,4 @@
-/** Bundles src/main.ts into pgkit.js, one file, and collects the licences of what is in it. Usage: build.ts [FOLDER], by default dist */
+/** Bundles src/main.ts into pgkit.js, the thread that writes files into another, and collects the licences of what is in them. Usage: build.ts [FOLDER], by default dist */
 import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { isBuiltin } from "node:module";
 import { join, resolve } from "node:path";
@@ -44,8 +44,8 @@ const dist = resolve(root, process.argv[2] ?? "dist");
 await rm(dist, { recursive: true, force: true });
 const { metafile } = await build({
   absWorkingDir: root,
-  entryPoints: ["src/main.ts"],
-  outfile: join(dist, "pgkit.js"),
+  entryPoints: { pgkit: "src/main.ts", "file-writer": "src/restore/file-writer.ts" },
+  outdir: dist,
   bundle: true,
   platform: "node",
   target: "node24",
@@ -63,8 +63,8 @@ const { metafile } = await build({
 });
 const licences = await collectLicences(metafile);
 await writeFile(join(dist, "THIRD-PARTY-LICENSES.txt"), licences.text);
-const output = Object.values(metafile.outputs)[0];
-process.stdout.write(`pgkit.js: ${Math.round((output?.bytes ?? 0) / 1024)} KiB, ${licences.count} packages\n`);
+const bytes = Object.values(metafile.outputs).reduce((sum, output) => sum + output.bytes, 0);
+process.stdout.write(`pgkit.js: ${Math.round(bytes / 1024)} KiB, ${licences.count} packages\n`);
 
 async function collectLicences(meta: Metafile): Promise<{ text: string; count: number }> {
   const folders = new Set(Object.keys(meta.inputs).flatMap((input) => packageFolder(input) ?? []));

@@ -1,8 +1,8 @@
-import { createZstdDecompress } from "node:zlib";
 import { parseBackupManifest } from "../lib/backup-manifest.ts";
 import { isPgkitError, PgkitError } from "../lib/errors.ts";
 import { type Bytes, lent, through } from "../lib/streams.ts";
 import { readTar } from "../lib/tar.ts";
+import { freedPieceBytes, zstdDecompressor } from "../repo/encoding.ts";
 
 /** The files of a base backup as its archives hold them: path as in backup_manifest, and size. */
 export type FoundFiles = Map<string, number>;
@@ -24,14 +24,10 @@ export async function walkArchive(name: string, content: Bytes, found: FoundFile
   }
 }
 
-/** Each piece is a turn of the event loop and of the thread pool; larger ones no longer stay in the processor's cache. */
-const pieceBytes = 512 * 1024;
-
 async function walk(name: string, content: Bytes, found: FoundFiles): Promise<void> {
   const [, oid, compressed] = /^(?:base|(\d+))\.tar(\.zst)?$/.exec(name) ?? [];
   const prefix = oid === undefined ? "" : `pg_tblspc/${oid}/`;
-  const tar =
-    compressed === undefined ? content : lent(through(content, createZstdDecompress({ chunkSize: pieceBytes })));
+  const tar = compressed === undefined ? content : lent(through(content, zstdDecompressor(freedPieceBytes)));
   for await (const { entry } of readTar(tar, `${name} from the server`)) {
     if (entry.type === "file") found.set(`${prefix}${entry.path.replace(/^\.\//, "")}`, entry.size);
   }

@@ -1,3 +1,4 @@
+import type { Transform } from "node:stream";
 import { promisify } from "node:util";
 import { constants, createZstdDecompress, zstdCompress, zstdDecompress } from "node:zlib";
 import { PgkitError } from "../lib/errors.ts";
@@ -110,11 +111,20 @@ async function* compressZstd(source: Bytes, { level, threads }: Compression): As
 
 async function* decompressZstd(source: Bytes, where: string, chunkSize: number): AsyncGenerator<Uint8Array> {
   try {
-    yield* through(source, createZstdDecompress({ chunkSize }));
+    yield* through(source, zstdDecompressor(chunkSize));
   } catch (cause) {
     if (!isZlibError(cause)) throw cause;
     throw unreadable(where, cause);
   }
+}
+
+/**
+ * Gives pieces of at most `chunkSize`, and works ahead of whoever takes them. As a stream of bytes it would begin with the
+ * next piece only when the last is taken, or put together what waits, which is one more copy.
+ */
+export function zstdDecompressor(chunkSize: number): Transform {
+  const ahead = { readableObjectMode: true, readableHighWaterMark: 3 };
+  return createZstdDecompress({ chunkSize, ...ahead });
 }
 
 async function* decryptWith(

@@ -1,4 +1,4 @@
-import type { BackupManifest, ManifestFile } from "../lib/backup-manifest.ts";
+import type { BackupManifest } from "../lib/backup-manifest.ts";
 import { PgkitError } from "../lib/errors.ts";
 import type { Bytes } from "../lib/streams.ts";
 import { readTar } from "../lib/tar.ts";
@@ -85,13 +85,16 @@ async function file(extraction: Extraction, lane: Lane, path: string, entry: Tar
   if (kept.has(path)) return;
   const local = localPath(places, path);
   if (!wants(path)) return writeSparse(local, entry, runAs);
-  const checksum = await writeMember(lane, local, entry, body, { algorithm: expected?.algorithm ?? "NONE", runAs });
+  await writeMember(lane, { path: local, mode: entry.mode, owner: runAs, expected }, body);
   found.writtenBytes += entry.size;
-  if (expected !== undefined && expected.checksum !== checksum) found.problems.push(differs(expected, checksum));
 }
 
-function differs({ path, algorithm, checksum }: ManifestFile, found: string): string {
-  return `${path} has the ${algorithm} ${found}, backup_manifest says ${checksum}`;
+/** Waits until all is written; the thread has compared the checksums. */
+export async function finishWriting({ thread, found }: Pick<Extraction, "thread" | "found">): Promise<void> {
+  for (const { file, found: checksum } of await thread.finish()) {
+    const { path, algorithm, checksum: expected } = file.expected ?? { path: file.path, algorithm: "", checksum: "" };
+    found.problems.push(`${path} has the ${algorithm} ${checksum}, backup_manifest says ${expected}`);
+  }
 }
 
 /** Fails with `verification-failed`, naming the files, where not all that backup_manifest lists came as it says. */

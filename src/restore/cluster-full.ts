@@ -8,7 +8,7 @@ import { inParallel } from "../store/parallel.ts";
 import { isCompressed, readArchive } from "./archive.ts";
 import type { ClusterFilesRequest, RestoredFiles } from "./cluster.ts";
 import { findKept, readExisting, removeOthers } from "./cluster-existing.ts";
-import { checkFound, type Extraction, extractArchive, type Found } from "./cluster-extract.ts";
+import { checkFound, type Extraction, extractArchive, type Found, finishWriting } from "./cluster-extract.ts";
 import { settleCluster } from "./cluster-finish.ts";
 import { archiveOf, type Places } from "./cluster-places.ts";
 import { inRanges } from "./download.ts";
@@ -72,7 +72,7 @@ export async function extractBackup(
         const tar = readArchive(repository, file, { signal, onBytes });
         await extractArchive(extraction, tar, { oid, where, owned: isCompressed(file) });
       });
-      await thread.finish();
+      await finishWriting(extraction);
     });
   } finally {
     await thread.end();

@@ -1,28 +1,15 @@
 import { closeSync, fchmodSync, fchownSync, ftruncateSync, openSync, rmSync } from "node:fs";
 import { chmod, chown, lstat, mkdir, unlink } from "node:fs/promises";
-import type { ChecksumAlgorithm } from "../lib/backup-manifest.ts";
-import { fileChecksum } from "../lib/file-checksum.ts";
 import type { Bytes } from "../lib/streams.ts";
 import type { TarEntry } from "../lib/tar-header.ts";
 import type { RunAs } from "../postgres/run-as.ts";
 import { unlessAbsent } from "../store/file/errors.ts";
-import type { Lane } from "./file-thread.ts";
+import type { Lane, NewFile } from "./file-thread.ts";
 
-/** Has a file written anew, in the place of what is there, and gives the checksum of what goes into it. */
-export async function writeMember(
-  lane: Lane,
-  path: string,
-  { mode }: TarEntry,
-  body: Bytes,
-  { algorithm, runAs }: { algorithm: ChecksumAlgorithm; runAs: RunAs | undefined },
-): Promise<string> {
-  const checksum = fileChecksum(algorithm);
-  lane.create({ path, mode, owner: runAs });
-  for await (const piece of body) {
-    lane.write(piece);
-    checksum.update(piece);
-  }
-  return checksum.digest();
+/** Has a file written anew, in the place of what is there. */
+export async function writeMember(lane: Lane, file: NewFile, body: Bytes): Promise<void> {
+  lane.create(file);
+  for await (const piece of body) lane.write(piece);
 }
 
 /** A file of the member's size that takes no space. */
