@@ -120,10 +120,11 @@ async function* decompressZstd(source: Bytes, where: string, chunkSize: number):
 
 /**
  * Gives pieces of at most `chunkSize`, and works ahead of whoever takes them. As a stream of bytes it would begin with the
- * next piece only when the last is taken, or put together what waits, which is one more copy.
+ * next piece only when the last is taken, or put together what waits, which is one more copy. It asks for the next piece
+ * of what is compressed when it has done with the last, which may be freed then.
  */
 export function zstdDecompressor(chunkSize: number): Transform {
-  const ahead = { readableObjectMode: true, readableHighWaterMark: 3 };
+  const ahead = { readableObjectMode: true, readableHighWaterMark: 3, writableHighWaterMark: 1 };
   return createZstdDecompress({ chunkSize, ...ahead });
 }
 

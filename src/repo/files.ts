@@ -1,6 +1,6 @@
 import { createHash, type Hash } from "node:crypto";
 import { isPgkitError, PgkitError } from "../lib/errors.ts";
-import { type Bytes, collect, readable, type Tally, tallied } from "../lib/streams.ts";
+import { type Bytes, collect, lent, readable, type Tally, tallied } from "../lib/streams.ts";
 import type { ObjectBody, ObjectReader, ObjectStore, SignalOption } from "../store/store.ts";
 import { decode, type Encoding, encode } from "./encoding.ts";
 import { volumeKey } from "./layout.ts";
@@ -64,7 +64,7 @@ export async function* readFile(
   options: SignalOption = {},
 ): AsyncGenerator<Uint8Array> {
   const where = `${file.volumes[0]?.key ?? file.name} in ${repository.where}`;
-  const stored = readVolumes(repository, file, options);
+  const stored = readVolumes(repository, file, { ...options, lent: file.encoding.at(-1) === "zstd" });
   if (isStoredAsItIs(file)) return yield* stored;
   const plain = tallied(decode(stored, file.encoding, repository.identities, where));
   try {
@@ -86,14 +86,18 @@ function isStoredAsItIs({ encoding, volumes, plainBytes, plainSha256 }: StoredFi
   return isOne && only?.storedBytes === plainBytes && only.sha256 === plainSha256;
 }
 
-/** The stored bytes of a file, volume after volume, each checked against the manifest. */
+/**
+ * The stored bytes of a file, volume after volume, each checked against the manifest. With `lent` the memory of a piece may
+ * be gone when the next is asked for.
+ */
 export async function* readVolumes(
   { store, where }: RepositoryReader,
   file: StoredFile,
-  options: SignalOption = {},
+  { signal, lent: lends = false }: SignalOption & { lent?: boolean } = {},
 ): AsyncGenerator<Uint8Array> {
   for (const { key, storedBytes, sha256 } of file.volumes) {
-    const volume = tallied(await getVolume(store, key, options));
+    const body = await getVolume(store, key, { signal });
+    const volume = tallied(lends && body.owned ? lent(body) : body);
     yield* volume.stream;
     assertSame(volume.tally(), { bytes: storedBytes, sha256 }, `${key} in ${where}`);
   }
@@ -105,7 +109,7 @@ export async function checkStored(
   file: StoredFile,
   options: SignalOption = {},
 ): Promise<void> {
-  for await (const _ of readVolumes(repository, file, options));
+  for await (const _ of readVolumes(repository, file, { ...options, lent: true }));
 }
 
 async function getVolume(store: ObjectReader, key: string, options: SignalOption): Promise<ObjectBody> {

@@ -17,8 +17,8 @@ export async function* readArchive(
   { signal, onBytes = () => undefined }: { signal: AbortSignal; onBytes?: (bytes: number) => void },
 ): AsyncGenerator<Uint8Array> {
   const where = `${file.volumes[0]?.key ?? file.name} in ${repository.where}`;
-  const stored = counted(readVolumes(repository, file, { signal }), onBytes);
   const encoding = file.name.endsWith(".zst") ? (["zstd", ...file.encoding] as const) : file.encoding;
+  const stored = counted(readVolumes(repository, file, { signal, lent: encoding.at(-1) === "zstd" }), onBytes);
   try {
     const plain = decode(stored, encoding, repository.identities, where, freedPieceBytes);
     // Nobody else holds what a decompressor gives; a store may hold what it gives itself.

@@ -1,3 +1,4 @@
+import { Readable } from "node:stream";
 import { readable } from "../lib/streams.ts";
 import type { StoredFile } from "../repo/manifest.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
@@ -21,10 +22,13 @@ export function inRanges(repository: RepositoryReader, files: readonly StoredFil
     const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
     // Which version it is comes with the first range; the others must be of the same.
     const first = await store.get(key, { ...options, range: rangeFrom(0), signal });
-    const { etag } = first;
+    const { etag, owned } = first;
     const positions = Array.from({ length: Math.ceil(bytes / rangeBytes) - 1 }, (_, index) => (index + 1) * rangeBytes);
     const pieces = inOrder(store, key, first, positions, { ...options, etag, signal }, width);
-    return Object.assign(readable(stoppedBy(pieces, stop)), { etag });
+    const body = owned
+      ? Readable.from(stoppedBy(pieces, stop), { highWaterMark: 1 })
+      : readable(stoppedBy(pieces, stop));
+    return Object.assign(body, { etag, ...(owned && { owned }) });
   };
   return { ...repository, store: { ...store, get } };
 }

@@ -13,13 +13,17 @@ export interface BodyPromise {
   signal?: AbortSignal | undefined;
   /** Fails when the source says nothing for this long while the reader waits; a slow reader does not count. */
   idleMs?: number | undefined;
+  /** As of `ObjectBody`; its pieces are large. */
+  owned?: true;
 }
 
 /** `source` as a body that either gives all the promised bytes or fails: it never just ends. */
 export function objectBody(source: Readable, promise: BodyPromise): ObjectBody {
   let read = 0;
+  const { owned } = promise;
   const body = new Transform({
-    readableHighWaterMark: 256 * 1024,
+    // A stream of bytes would put together what waits, into memory that nobody frees.
+    ...(owned ? { readableObjectMode: true, readableHighWaterMark: 1 } : { readableHighWaterMark: 256 * 1024 }),
     transform(chunk: Buffer, _encoding, done) {
       read += chunk.length;
       if (read > promise.bytes) done(cut(promise, read));
@@ -42,7 +46,7 @@ export function objectBody(source: Readable, promise: BodyPromise): ObjectBody {
   // meets it, as a destroyed stream gives its error to whoever reads it later.
   body.on("error", () => undefined);
   source.pipe(body);
-  return Object.assign(body, { etag: promise.etag });
+  return Object.assign(body, { etag: promise.etag, ...(owned && { owned }) });
 }
 
 function cut(promise: BodyPromise, read: number): PgkitError {
@@ -67,7 +71,9 @@ function watchIdle(source: Readable, body: Transform, promise: BodyPromise, read
 
 /** `source`, each chunk of which is shown to `onChunk` before it goes on; what that throws fails the body. */
 export function tapBody(source: ObjectBody, onChunk: (chunk: Buffer) => void | Promise<void>): ObjectBody {
+  const { etag, owned } = source;
   const body = new Transform({
+    ...(owned && { readableObjectMode: true, readableHighWaterMark: 1 }),
     transform(chunk: Buffer, _encoding, done) {
       shown(onChunk, chunk).then(() => done(null, chunk), done);
     },
@@ -76,7 +82,7 @@ export function tapBody(source: ObjectBody, onChunk: (chunk: Buffer) => void | P
   body.on("close", () => source.destroy());
   body.on("error", () => undefined);
   source.pipe(body);
-  return Object.assign(body, { etag: source.etag });
+  return Object.assign(body, { etag, ...(owned && { owned }) });
 }
 
 async function shown(onChunk: (chunk: Buffer) => void | Promise<void>, chunk: Buffer): Promise<void> {

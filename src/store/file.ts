@@ -85,7 +85,7 @@ async function read(place: Place, key: string, { range, etag, signal }: GetOptio
     const span = bytes === 0 ? { start: info.bytes } : { start: first, end: first + bytes - 1 };
     const source = handle.createReadStream({ ...span, highWaterMark: 256 * 1024 });
     const fail = (error: unknown) => fileError(error, `reading ${key} in ${place.where}`);
-    return objectBody(source, { key, etag: info.etag, bytes, signal, fail });
+    return objectBody(source, { key, etag: info.etag, bytes, signal, fail, owned: true });
   } catch (error) {
     await handle.close();
     throw error;

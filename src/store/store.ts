@@ -57,7 +57,11 @@ export interface StrayUpload {
 }
 
 /** The bytes of an object as they arrive, and which version of it they are. */
-export type ObjectBody = Readable & { readonly etag: string };
+export type ObjectBody = Readable & {
+  readonly etag: string;
+  /** Nobody else holds the memory of its pieces: a reader may free each. */
+  readonly owned?: true;
+};
 
 export type Condition = "absent" | { etag: string };
 
