@@ -15,7 +15,7 @@ export interface FileThread {
   lane(): Lane;
   /** Waits until all is written; gives the files that are not as expected. Fails with what the system said. */
   finish(): Promise<readonly Differing[]>;
-  /** Ends the thread, whatever it has written by then. */
+  /** Ends the thread when it has written what it was given: the restore that goes on with this one keeps that. */
   end(): Promise<void>;
 }
 
@@ -109,7 +109,11 @@ export function fileThread(): FileThread {
       await until(0);
       return differing;
     },
-    end: async () => void (await thread?.terminate()),
+    end: async () => {
+      // A failure is met where files are written, or after the last by `finish`.
+      await until(0).catch(() => undefined);
+      await thread?.terminate();
+    },
   };
 }
 

@@ -24,41 +24,19 @@ const behindBytes = 64 * 1024 * 1024;
  * out of the system's cache where the disk is not asked.
  */
 export async function writeContent(body: Readable | Uint8Array, writing: Writing): Promise<void> {
-  const { handle, signal, ours } = writing;
+  const { handle, signal } = writing;
   const proof = proofOf(writing);
+  const behind = provingBehind(writing, proof);
   let batch: Buffer[] = [];
-  let [gathered, written, begun] = [0, 0, 0];
-  let writes: Promise<void> = Promise.resolve();
-  let behind: Promise<void> = Promise.resolve();
+  let [gathered, written] = [0, 0];
+  let writes: Promise<number> = Promise.resolve(0);
   const flush = async () => {
-    await writes;
-    if (written - begun >= behindBytes) {
-      await behind;
-      begun = written;
-      behind = prove(written);
-    }
-    writes = writeAll(batch);
+    written += await writes;
+    await behind.wrote(written);
+    writes = writeAll(batch, writing);
     // Awaited with the next batch or at the end; until then a failure must not count as unobserved.
     writes.catch(() => undefined);
     [batch, gathered] = [[], 0];
-  };
-  const writeAll = async (chunks: Buffer[]) => {
-    const total = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
-    const { bytesWritten } = total === 0 ? { bytesWritten: 0 } : await handle.writev(chunks).catch(throwOurs);
-    if (bytesWritten < total) await handle.writeFile(Buffer.concat(chunks).subarray(bytesWritten)).catch(throwOurs);
-    written += total;
-  };
-  // What such a sync meets, the one at the end is not told again: so each is awaited.
-  const prove = (end: number) => {
-    const proving = handle
-      .datasync()
-      .catch(throwOurs)
-      .then(() => proof.readTo(end));
-    proving.catch(() => undefined);
-    return proving;
-  };
-  const throwOurs = (error: unknown): never => {
-    throw ours(error);
   };
   try {
     for await (const chunk of chunksOf(body, signal)) {
@@ -68,23 +46,58 @@ export async function writeContent(body: Readable | Uint8Array, writing: Writing
       if (gathered >= batchBytes) await flush();
     }
     await flush();
+    written += await writes;
   } finally {
     // The handle is closed after this, so nothing may be under way.
-    await Promise.allSettled([writes, behind]);
+    await Promise.allSettled([writes, behind.done()]);
   }
-  await writes;
-  await behind;
-  await makeTimeUnique(handle)
-    .then(() => handle.sync())
-    .catch(throwOurs);
+  await behind.done();
+  await ours(writing, makeTimeUnique(handle));
+  await ours(writing, handle.sync());
   await proof.readTo(written);
   proof.assertSame();
 }
 
+/** Gives how many bytes it wrote. */
+async function writeAll(chunks: Buffer[], writing: Writing): Promise<number> {
+  const { handle } = writing;
+  const total = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+  const { bytesWritten } = total === 0 ? { bytesWritten: 0 } : await ours(writing, handle.writev(chunks));
+  if (bytesWritten < total) await ours(writing, handle.writeFile(Buffer.concat(chunks).subarray(bytesWritten)));
+  return total;
+}
+
+/** What such a sync meets, the one at the end is not told again: so each is awaited. */
+function provingBehind(writing: Writing, proof: ContentProof) {
+  let begun = 0;
+  let proving: Promise<void> = Promise.resolve();
+  return {
+    wrote: async (bytes: number) => {
+      if (bytes - begun < behindBytes) return;
+      begun = bytes;
+      await proving;
+      proving = ours(writing, writing.handle.datasync()).then(() => proof.readTo(bytes));
+      proving.catch(() => undefined);
+    },
+    done: () => proving,
+  };
+}
+
+async function ours<T>(writing: Writing, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw writing.ours(error);
+  }
+}
+
 const readBytes = 512 * 1024;
 
+type ContentProof = ReturnType<typeof proofOf>;
+
 /** Compares what was written with what is there, by length and CRC-32 of the whole. */
-function proofOf({ handle, ours, where }: Writing) {
+function proofOf(writing: Writing) {
+  const { handle, where } = writing;
   let [sent, sentBytes, back, backBytes] = [0, 0, 0, 0];
   let buffer: Buffer | undefined;
   return {
@@ -95,11 +108,8 @@ function proofOf({ handle, ours, where }: Writing) {
     readTo: async (end: number) => {
       buffer ??= Buffer.allocUnsafeSlow(Math.min(readBytes, Math.max(end, 1)));
       while (backBytes < end) {
-        const { bytesRead } = await handle
-          .read(buffer, 0, Math.min(buffer.length, end - backBytes), backBytes)
-          .catch((error: unknown) => {
-            throw ours(error);
-          });
+        const length = Math.min(buffer.length, end - backBytes);
+        const { bytesRead } = await ours(writing, handle.read(buffer, 0, length, backBytes));
         if (bytesRead === 0) return;
         back = crc32(buffer.subarray(0, bytesRead), back);
         backBytes += bytesRead;
