@@ -21,8 +21,8 @@ if (Number.parseInt(process.versions.node, 10) < 24) {
   setFlagsFromString("--optimize-for-size");
   // With it V8 lets its heap grow by a tenth until it marks it all again, and counts buffers: every few MB that went through
   // cost a mark, a third of pgkit's CPU in a base backup. So it may grow to four times, of the 12 MB that are left after a mark.
-  // But not for WAL: its processes run all the time beside a server, with 16 MB a piece, and rather stay small.
-  if (!args.includes("wal")) setFlagsFromString("--heap-growing-percent=300");
+  // But not for the streamer, which runs all the time beside a server, and rather stays small.
+  if (!args.includes("wal") || !args.includes("stream")) setFlagsFromString("--heap-growing-percent=300");
   nodeModule.enableCompileCache();
   const { main } = await import("../dist/pgkit.js");
   process.exitCode = await main(process.argv, process.env);

@@ -56,7 +56,7 @@ export function decode(
 export async function compressFrame(content: Uint8Array, { level }: Compression): Promise<Buffer> {
   // With Node's own small chunks, each of which comes back to this thread, a segment took a third longer. What it does not
   // fill of one large chunk costs nothing, and nothing is put together from several.
-  const chunkSize = Math.min(wholeBytes, Math.max(64, content.length + (content.length >> 8) + 1024));
+  const chunkSize = Math.min(wholeBytes, Math.max(64, Math.ceil(content.length / 2) + (content.length >> 8) + 1024));
   return await compress(content, { params: compressionParams(level), chunkSize });
 }
 

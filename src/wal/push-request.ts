@@ -19,7 +19,7 @@ export interface PushRequest extends ArchiveOf {
 
 const pollMs = 25;
 /** PostgreSQL is kept waiting for so long at most, that it need not ask for the next so many files. */
-const [lingerMs, aheadFiles] = [2_000, 64];
+const [lingerMs, aheadFiles] = [2_000, 32];
 /** A worker has announced itself by then, or it cannot. */
 const startMs = 5_000;
 
@@ -41,7 +41,8 @@ export async function pushRequested(request: PushRequest, path: string, name: st
 
 async function push(request: PushRequest, path: string, name: string): Promise<void> {
   const { spool, clock } = request;
-  if (await isNotedStored(spool, name, path)) return;
+  // Noted while we were starting: the next file would start one of us again.
+  if (await isNotedStored(spool, name, path)) return await letItGetAhead(request, name);
   const ready = await isReady(spool, name);
   if (!ready) await refuseUnfinished(spool, path, name);
   const lives = await workerLives(spool.folder, "push", clock);
