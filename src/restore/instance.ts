@@ -58,7 +58,7 @@ export async function restoreInstance(request: InstanceRestore): Promise<Restore
     return { ...request, lastRecord };
   };
   const goesOn =
-    !delta && (await recoveryGoesOn({ ...request, settings: async () => recoverySettings(await settings()) }));
+    !delta && (await recoveryGoesOn({ ...request, runAs, settings: async () => recoverySettings(await settings()) }));
   if (goesOn && programs !== undefined) {
     return { files: { files: 0, writtenBytes: 0, keptFiles: 0 }, reached: await recover(request, programs, runAs) };
   }

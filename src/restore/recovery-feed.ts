@@ -14,7 +14,7 @@ import type { RecoveryPlan } from "./recovery-plan.ts";
 
 export interface WalFeedRequest {
   repository: RepositoryReader;
-  plan: Pick<RecoveryPlan, "backup" | "lineage" | "wal" | "target">;
+  plan: Pick<RecoveryPlan, "backup" | "lineage" | "wal" | "target" | "action">;
   dataDir: string;
   runAs: RunAs | undefined;
   /** Files fetched at once. */
@@ -44,6 +44,7 @@ export async function withWalFeed<Result>(
     },
     ...{ folder, walDir: join(dataDir, "pg_wal"), path: plan.wal, segmentBytes: plan.backup.base.segmentBytes },
     ...{ parallel, ahead: 2 * parallel, owner: runAs, clock, report, signal },
+    takesBack: plan.action === "promote",
   });
   try {
     return await use({ restoreCommand: spoolRestoreCommand(folder), failure: () => feeding.failure });
@@ -53,6 +54,11 @@ export async function withWalFeed<Result>(
   }
 }
 
+export interface FetchedPlan {
+  repository: RepositoryReader;
+  plan: Pick<RecoveryPlan, "backup" | "lineage" | "wal" | "target">;
+}
+
 /**
  * A WAL file for the recovery of a plan; `undefined` where it is proven absent, and that is no gap. A segment that is
  * absent while later ones are stored is one, and fails with `wal-gap`, except before the WAL of the plan, which is inside
@@ -60,7 +66,7 @@ export async function withWalFeed<Result>(
  * when it comes to the end of the WAL before that.
  */
 export async function fetchForPlan(
-  { repository, plan: { backup, lineage, wal, target } }: Pick<WalFeedRequest, "repository" | "plan">,
+  { repository, plan: { backup, lineage, wal, target } }: FetchedPlan,
   name: string,
   signal: AbortSignal,
 ): Promise<Buffer | undefined> {

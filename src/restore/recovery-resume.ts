@@ -5,7 +5,9 @@ import { isPgkitError, PgkitError } from "../lib/errors.ts";
 import { parseLsn } from "../lib/lsn.ts";
 import type { Report } from "../lib/report.ts";
 import type { Clock } from "../lib/time.ts";
+import { type RunAs, writePrivateFile } from "../postgres/run-as.ts";
 import { unlessAbsent } from "../store/file/errors.ts";
+import { endedInRecovery } from "../wal/control.ts";
 import { systemIdOf } from "./cluster-claim.ts";
 import { markerName } from "./cluster-marker.ts";
 import { controlPath } from "./cluster-places.ts";
@@ -18,6 +20,7 @@ export interface Resumption {
   plan: Pick<RecoveryPlan, "systemId" | "target" | "backup">;
   dataDir: string;
   start: boolean;
+  runAs: RunAs | undefined;
   /** The recovery settings that a restore would write there now. */
   settings: () => Promise<[string, string][]>;
   clock: Clock;
@@ -30,7 +33,7 @@ const patienceMs = 20_000;
 
 /**
  * True when the directory holds what this restore has put there, with its recovery not begun or cut: PostgreSQL goes on with
- * that where it was. False where it is another matter, which is the claim's. Fails with `refused-overwrite` when the
+ * that where it was, also where it was killed in the checkpoint that ends it. False where it is another matter, which is the claim's. Fails with `refused-overwrite` when the
  * recovery there has another target, has ended, or is not asked for; the hint says what to do.
  */
 export async function recoveryGoesOn(request: Resumption): Promise<boolean> {
@@ -42,15 +45,18 @@ export async function recoveryGoesOn(request: Resumption): Promise<boolean> {
 }
 
 async function isUnderWay(request: Resumption): Promise<boolean> {
-  const { dataDir, plan, start, settings, report } = request;
+  const { dataDir, plan, start, runAs, settings, report } = request;
   const there = targetIn((await unlessAbsent(readFile(join(dataDir, "postgresql.auto.conf"), "utf8"))) ?? "");
   const isThere = async (name: string) => (await unlessAbsent(stat(join(dataDir, name)))) !== undefined;
   // With the marker, or without pg_control, its files are not whole yet.
   if (there === undefined || (await isThere(markerName)) || !(await isThere(controlPath))) return false;
   if ((await systemIdOf(dataDir)) !== plan.systemId) return false;
-  if (!(await isThere("recovery.signal"))) {
+  const signalled = await isThere("recovery.signal");
+  if (!signalled) {
     await assertNotRunning(dataDir);
-    throw refused(`the recovery of ${dataDir} has ended already`, "start a server on it to see what it holds");
+    if (!(await endedInRecovery(dataDir))) {
+      throw refused(`the recovery of ${dataDir} has ended already`, "start a server on it to see what it holds");
+    }
   }
   if (targetIn(withRecoveryBlock("", await settings())) !== there) {
     throw refused(`${dataDir} holds a restore to another target`, "with that target, and --start, it is gone on with");
@@ -63,6 +69,8 @@ async function isUnderWay(request: Resumption): Promise<boolean> {
     throw refused(`${dataDir} holds this restore already, to be recovered`, hint);
   }
   await untilNoneRuns(request);
+  // PostgreSQL takes it away before the checkpoint that ends the recovery.
+  if (!signalled) await writePrivateFile(join(dataDir, "recovery.signal"), "", runAs);
   report({ type: "note", message: `the files are in place in ${dataDir}: going on with the recovery` });
   return true;
 }

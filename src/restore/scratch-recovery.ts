@@ -149,7 +149,7 @@ async function startFeed(
   return prefetcher({
     fetch: (name, ending) => fetchForPlan({ repository, plan }, name, ending),
     ...{ folder: wal, walDir: join(dataDir, "pg_wal"), path: plan.wal },
-    ...{ segmentBytes: plan.backup.base.segmentBytes, parallel: 4, ahead: 8 },
+    ...{ segmentBytes: plan.backup.base.segmentBytes, parallel: 4, ahead: 8, takesBack: true },
     ...{ owner: runAs, clock, report, signal },
   });
 }

@@ -26,6 +26,16 @@ export async function readClusterFacts(dataDir: string): Promise<ClusterFacts> {
   }
 }
 
+/**
+ * Whether the last server there was recovering, and has not ended that by a checkpoint: by `state` of pg_control, which is
+ * behind three numbers of 16 bytes together in every major (src/include/catalog/pg_control.h).
+ */
+export async function endedInRecovery(dataDir: string): Promise<boolean> {
+  const state = (await readStart(join(dataDir, "global", "pg_control"), 20)).readUInt32LE(16);
+  const [inCrashRecovery, inArchiveRecovery] = [4, 5];
+  return state === inCrashRecovery || state === inArchiveRecovery;
+}
+
 /** The size of the server's segments, by the header of any in pg_wal; those made in advance have none yet. */
 export async function readSegmentBytes(dataDir: string): Promise<number> {
   const folder = join(dataDir, "pg_wal");

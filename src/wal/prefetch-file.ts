@@ -15,12 +15,15 @@ export interface PublishOptions {
   sync: boolean;
   /** Where it is while it is not whole, on the same file system; beside it where left out. */
   draft?: string | undefined;
+  /** A file of the same file system that becomes the draft, whatever is in it. */
+  over?: string | undefined;
 }
 
 /** Writes a file such that it appears under its name only when it is whole. */
 export async function publishFile(path: string, content: Uint8Array, options: PublishOptions): Promise<void> {
-  const { draft = draftOf(path) } = options;
-  const file = await open(draft, "w", 0o600);
+  const { draft = draftOf(path), over } = options;
+  if (over !== undefined) await rename(over, draft);
+  const file = await open(draft, over === undefined ? "w" : "r+", 0o600);
   try {
     await fill(file, content, options);
     await rename(draft, path);
@@ -39,6 +42,7 @@ export function draftOf(path: string): string {
 async function fill(file: FileHandle, content: Uint8Array, { owner, sync }: PublishOptions): Promise<void> {
   try {
     await file.writeFile(content);
+    await file.truncate(content.length);
     if (owner !== undefined) await file.chown(owner.uid, owner.gid);
     if (sync) await file.datasync();
   } finally {

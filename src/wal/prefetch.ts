@@ -1,4 +1,4 @@
-import { readdir, unlink } from "node:fs/promises";
+import { readdir, rename, unlink } from "node:fs/promises";
 import { join, parse } from "node:path";
 import { isPgkitError, PgkitError } from "../lib/errors.ts";
 import { walFileKind } from "../lib/lsn.ts";
@@ -22,6 +22,11 @@ export interface PrefetchRequest {
   parallel: number;
   /** Segments kept ready. */
   ahead: number;
+  /**
+   * Takes segments out of pg_wal that recovery has read and left behind. Not for a server that may be started again without
+   * us before a checkpoint, as one that is paused or shut down at its target: it would not find them.
+   */
+  takesBack: boolean;
   /** Whom the server runs as, where that is not us. */
   owner?: FileOwner | undefined;
   /** For how long a store that fails is asked again for a file that recovery waits for; one minute where left out. */
@@ -58,6 +63,9 @@ export async function prefetcher(request: PrefetchRequest): Promise<Prefetcher> 
     signal: AbortSignal.any([request.signal, stopping.signal]),
     upcoming: segmentNames(request.path, request.segmentBytes),
     begun: new Set(),
+    laid: new Set(),
+    read: [],
+    spares: [],
     underWay: new Map(),
     fetched: { files: 0, bytes: 0 },
     failure: undefined,
@@ -101,6 +109,11 @@ interface State extends PrefetchRequest {
   upcoming: Iterator<string>;
   /** Segments ahead that were begun. */
   begun: Set<string>;
+  /** Segments that wait in pg_wal, and those that recovery has opened, in its order. */
+  laid: Set<string>;
+  read: string[];
+  /** Files that were segments, to be written over. */
+  spares: string[];
   underWay: Map<string, Promise<void>>;
   fetched: { files: number; bytes: number };
   failure: unknown;
@@ -112,7 +125,9 @@ async function run(state: State, startMs: number): Promise<void> {
     for (let beats = 0; !signal.aborted; ) {
       // Taken before the folder is read: what ends meanwhile may have its answer there without being in the list.
       const busy = new Set(underWay.keys());
+      const laid = [...state.laid];
       const names = new Set(await readdir(folder));
+      await takeBack(state, laid.filter((name) => !names.has(`${name}${placed}`)).sort());
       answerWants(state, names, busy);
       fetchAhead(state, names);
       if ((clock.monotonicMs() - startMs) / beatMs > beats) await beat(state, ++beats);
@@ -120,6 +135,29 @@ async function run(state: State, startMs: number): Promise<void> {
     }
   } finally {
     await unlessAbsent(unlink(join(folder, "alive")));
+  }
+}
+
+/** Recovery may look once more into the segment that it has just left, and needs the last two at its end. */
+const keptSegments = 3;
+
+/**
+ * `taken` are the segments that recovery has opened since the last look. What it has left behind it asks for again where it
+ * wants it again. Their files are written over, since a file's fresh pages cost twice the time of decompressing what goes
+ * into them; and pg_wal does not grow with the WAL there is.
+ */
+async function takeBack(state: State, taken: readonly string[]): Promise<void> {
+  const { takesBack, walDir, folder, laid, read, spares } = state;
+  for (const name of taken) laid.delete(name);
+  read.push(...taken);
+  if (!takesBack) return;
+  for (const name of read.splice(0, Math.max(0, read.length - keptSegments))) {
+    const [path, done] = pathsIn(walDir, name);
+    const spare = join(folder, `${name}.spare`);
+    // A restartpoint may have removed it.
+    const found = await unlessAbsent(rename(path, spare).then(() => true));
+    await unlessAbsent(unlink(done));
+    if (found) spares.push(spare);
   }
 }
 
@@ -152,6 +190,8 @@ function fetchAhead(state: State, names: ReadonlySet<string>): void {
 }
 
 function begin(state: State, name: string, work: () => Promise<void>): void {
+  // One that is asked for again is laid anew.
+  if (state.read.includes(name)) state.read.splice(state.read.indexOf(name), 1);
   const task = work().finally(() => state.underWay.delete(name));
   // What it failed with is noted, or was because we are stopping.
   task.catch(() => undefined);
@@ -195,9 +235,11 @@ async function publish(state: State, name: string, content: Buffer): Promise<voi
   const how = { owner: state.owner, sync: false };
   if (walFileKind(name) === "segment") {
     const [path, done] = pathsIn(state.walDir, name);
-    await publishFile(path, content, { ...how, draft: join(state.folder, `${name}.part`) });
+    const draft = join(state.folder, `${name}.part`);
+    await publishFile(path, content, { ...how, draft, over: state.spares.pop() });
     await publishFile(done, Buffer.alloc(0), how);
     await publishFile(join(state.folder, `${name}${placed}`), Buffer.alloc(0), how);
+    state.laid.add(name);
   } else {
     await publishFile(join(state.folder, name), content, how);
   }

@@ -95,12 +95,15 @@ describe("a recovery that is fed", () => {
     await rm(dataDir, { recursive: true, force: true });
   });
 
-  const feed = async (fetch: PrefetchRequest["fetch"] = (name) => fetchWal(repository, lineage, name)) => {
+  const feed = async (
+    fetch: PrefetchRequest["fetch"] = (name) => fetchWal(repository, lineage, name),
+    takesBack = false,
+  ) => {
     const path = [{ timeline: 1, startLsn: BigInt(segmentBytes), endLsn: BigInt(7 * segmentBytes) }];
     const signal = new AbortController().signal;
     const common = { clock: systemClock, report: () => undefined, signal, patienceMs: 0 };
     const places = { folder, walDir: join(dataDir, "pg_wal") };
-    feeding = await prefetcher({ ...common, ...places, fetch, path, segmentBytes, parallel: 2, ahead: 3 });
+    feeding = await prefetcher({ ...common, ...places, fetch, path, segmentBytes, parallel: 2, ahead: 3, takesBack });
     return feeding;
   };
   /** As PostgreSQL runs it; gives its exit status, and "placed" where it says that the segment is in pg_wal. */
@@ -127,6 +130,23 @@ describe("a recovery that is fed", () => {
     await put(9);
     expect(await restore(nameOf(9))).toBe("placed");
     expect(await restore(nameOf(3))).toBe("placed");
+    expect(feeding?.failure).toBeUndefined();
+  });
+
+  test("takes out of pg_wal what was read and left behind, and gives it again when it is asked for", async () => {
+    for (let number = 1; number <= 8; number++) await put(number);
+    await feed(undefined, true);
+    const left = [4, 5, 6].map((number) => nameOf(number));
+    for (let number = 1; number <= 6; number++) {
+      expect(await restore(nameOf(number))).toBe("placed");
+      expect(await inWal(nameOf(number))).toEqual(made(nameOf(number)));
+    }
+    await eventually(async () => expect(await segments()).toEqual(left));
+    expect(await segments(join(dataDir, "pg_wal", "archive_status"))).toEqual(left.map((name) => `${name}.done`));
+    for (const number of [2, 7, 1, 8]) {
+      expect(await restore(nameOf(number))).toBe("placed");
+      expect(await inWal(nameOf(number))).toEqual(made(nameOf(number)));
+    }
     expect(feeding?.failure).toBeUndefined();
   });
 
