@@ -1,8 +1,7 @@
 import { Readable } from "node:stream";
-import { readable } from "../lib/streams.ts";
 import type { StoredFile } from "../repo/manifest.ts";
 import type { RepositoryReader } from "../repo/repository.ts";
-import type { GetOptions, ObjectReader } from "../store/store.ts";
+import type { GetOptions, ObjectBody, ObjectReader } from "../store/store.ts";
 
 /** Large enough that a request's latency is small beside it, small enough that several fit in memory. */
 const rangeBytes = 2 * 1024 * 1024;
@@ -22,13 +21,10 @@ export function inRanges(repository: RepositoryReader, files: readonly StoredFil
     const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
     // Which version it is comes with the first range; the others must be of the same.
     const first = await store.get(key, { ...options, range: rangeFrom(0), signal });
-    const { etag, owned } = first;
     const positions = Array.from({ length: Math.ceil(bytes / rangeBytes) - 1 }, (_, index) => (index + 1) * rangeBytes);
-    const pieces = inOrder(store, key, first, positions, { ...options, etag, signal }, width);
-    const body = owned
-      ? Readable.from(stoppedBy(pieces, stop), { highWaterMark: 1 })
-      : readable(stoppedBy(pieces, stop));
-    return Object.assign(body, { etag, ...(owned && { owned }) });
+    const pieces = inOrder(store, key, first, positions, { ...options, etag: first.etag, signal }, width);
+    const body = Readable.from(stoppedBy(pieces, stop), { highWaterMark: 1 });
+    return Object.assign(body, { etag: first.etag, owned: true as const });
   };
   return { ...repository, store: { ...store, get } };
 }
@@ -41,23 +37,25 @@ function rangeFrom(first: number): { first: number; last: number } {
 async function* inOrder(
   store: ObjectReader,
   key: string,
-  first: AsyncIterable<Uint8Array>,
+  first: ObjectBody,
   positions: readonly number[],
   options: GetOptions,
   width: number,
 ): AsyncGenerator<Uint8Array> {
   const waiting = [...positions];
   const underWay: Promise<Uint8Array[]>[] = [];
-  const ahead = () => {
-    const position = waiting.shift();
-    if (position === undefined) return;
-    const pieces = store.get(key, { ...options, range: rangeFrom(position) }).then(piecesOf);
+  const fetch = (body: Promise<ObjectBody>) => {
+    const pieces = body.then(piecesOf);
     // Its failure is met when its turn comes.
     pieces.catch(() => undefined);
     underWay.push(pieces);
   };
-  while (underWay.length < width - 1 && waiting.length > 0) ahead();
-  yield* first;
+  const ahead = () => {
+    const position = waiting.shift();
+    if (position !== undefined) fetch(store.get(key, { ...options, range: rangeFrom(position) }));
+  };
+  fetch(Promise.resolve(first));
+  while (underWay.length < width && waiting.length > 0) ahead();
   for (let next = underWay.shift(); next !== undefined; next = underWay.shift()) {
     const pieces = await next;
     ahead();
@@ -65,9 +63,23 @@ async function* inOrder(
   }
 }
 
-async function piecesOf(body: AsyncIterable<Uint8Array>): Promise<Uint8Array[]> {
+/** What is passed on at once: it stays in the processor's cache. */
+const pieceBytes = 256 * 1024;
+
+/**
+ * A range in memory of its own. What a connection gives is put together there as it comes: pieces of 16 KB that wait for
+ * their turn grow old, and then only marking all of the heap frees them, which held 50 MB more at a tenth more work.
+ */
+async function piecesOf(body: ObjectBody): Promise<Uint8Array[]> {
   const pieces: Uint8Array[] = [];
-  for await (const piece of body) pieces.push(piece);
+  if (body.owned) {
+    for await (const piece of body) pieces.push(piece);
+    return pieces;
+  }
+  const range = Buffer.allocUnsafeSlow(rangeBytes);
+  let filled = 0;
+  for await (const piece of body) filled += (piece as Buffer).copy(range, filled);
+  for (let at = 0; at < filled; at += pieceBytes) pieces.push(range.subarray(at, Math.min(at + pieceBytes, filled)));
   return pieces;
 }
 
