@@ -23,6 +23,8 @@ export interface Pushing {
   archives: readonly Archive[];
   /** Of the archives whose store failed last. */
   rests: Map<Archive, Rest>;
+  /** Whether this is the one worker still: what it has stored says nothing when another has its place. */
+  holds: () => Promise<boolean>;
   clock: Clock;
   signal: AbortSignal;
 }
@@ -53,7 +55,7 @@ export async function pushFile(pushing: Pushing, file: FileState, read: () => Pr
     );
     const failure = outcomes.find((outcome) => outcome !== undefined);
     if (failure !== undefined) throw failure.error;
-    if (archives.every((archive) => file.stored.has(archive))) {
+    if (archives.every((archive) => file.stored.has(archive)) && (await pushing.holds())) {
       await noteStored(spool, file.name);
       file.phase = "done";
     } else {

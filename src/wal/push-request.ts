@@ -4,14 +4,25 @@ import { isPgkitError, PgkitError } from "../lib/errors.ts";
 import { walFileKind } from "../lib/lsn.ts";
 import { unlessAbsent } from "../store/file/errors.ts";
 import { type Archive, type ArchiveOf, readWalFile } from "./push.ts";
-import { forgetFailure, isNotedStored, isReady, notedFailure, notedNames, readyFiles, type Spool } from "./spool.ts";
-import { workerLives } from "./worker-claim.ts";
+import {
+  forgetFailure,
+  forgetNotes,
+  isNotedStored,
+  isReady,
+  notedFailure,
+  notedNames,
+  readyFiles,
+  type Spool,
+} from "./spool.ts";
+import { retireOthers, workerLives } from "./worker-claim.ts";
 
 export interface PushRequest extends ArchiveOf {
   spool: Spool;
   archives: readonly Archive[];
   /** Starts a worker in the background; harmless where there is one. */
   startWorker: () => void;
+  /** What it is started with. */
+  mark: string;
   /** How long PostgreSQL waits for an answer at most. */
   boundMs: number;
   signal: AbortSignal;
@@ -40,7 +51,9 @@ export async function pushRequested(request: PushRequest, path: string, name: st
 }
 
 async function push(request: PushRequest, path: string, name: string): Promise<void> {
-  const { spool, clock } = request;
+  const { spool, clock, mark } = request;
+  // One of former settings would go on with them as long as the server writes: into another repository, or unencrypted.
+  if (await retireOthers(spool.folder, "push", mark)) await forgetNotes(spool);
   // Noted while we were starting: the next file would start one of us again.
   if (await isNotedStored(spool, name, path)) return await letItGetAhead(request, name);
   const ready = await isReady(spool, name);

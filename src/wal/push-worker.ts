@@ -6,7 +6,9 @@ import { type FileState, newRest, type Pushing, pushFile, worthTrying } from "./
 import { isNotedStored, notedFailure, readyFiles, type Spool, sweepNotes } from "./spool.ts";
 import { claimWorker } from "./worker-claim.ts";
 
-export interface PushWorkerOptions extends ArchiveOf, Omit<Pushing, "rests"> {
+export interface PushWorkerOptions extends ArchiveOf, Omit<Pushing, "rests" | "holds"> {
+  /** What this worker was started with: with anything else another takes its place. */
+  mark: string;
   /** Files under way at once. */
   parallel: number;
   /** Ends when nothing has been ready for so long. */
@@ -23,12 +25,13 @@ const [busyPollMs, idlePollMs, calmAfterMs] = [50, 500, 5_000];
  * cannot be stored is noted and tried again, later and later, or as soon as PostgreSQL asks for it again.
  */
 export async function runPushWorker(options: PushWorkerOptions): Promise<boolean> {
-  const { spool, clock, signal } = options;
-  const claim = await claimWorker(spool.folder, "push", clock);
+  const { spool, clock, signal, mark } = options;
+  const claim = await claimWorker(spool.folder, "push", clock, mark);
   if (claim === undefined) return false;
-  const work: Work = { ...options, rests: new Map(), files: new Map(), underWay: new Set(), buffers: [] };
+  const { holds } = claim;
+  const work: Work = { ...options, holds, rests: new Map(), files: new Map(), underWay: new Set(), buffers: [] };
   try {
-    for (let idleSince = clock.monotonicMs(); !signal.aborted && (await claim.holds()); ) {
+    for (let idleSince = clock.monotonicMs(); !signal.aborted && (await holds()); ) {
       const ready = await lookAround(work);
       if (ready === undefined) return true;
       launch(work, ready);

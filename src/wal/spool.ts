@@ -62,6 +62,11 @@ export async function noteStored(spool: Spool, name: string): Promise<void> {
   await unlessAbsent(unlink(join(spool.folder, `${name}.error`)));
 }
 
+/** Forgets all that is noted, and not yet told to PostgreSQL. */
+export async function forgetNotes(spool: Spool): Promise<void> {
+  await sweepNotes(spool, new Set());
+}
+
 export async function noteFailure(spool: Spool, name: string, error: unknown): Promise<void> {
   const { code, message, hint } = isPgkitError(error)
     ? error

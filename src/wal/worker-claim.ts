@@ -14,7 +14,7 @@ const beatMs = 2_000;
 const attempts = 8;
 
 export interface WorkerClaim {
-  /** False when another has taken our place, as we seemed dead: end then. */
+  /** False when another has taken our place, as we seemed dead or work by former settings: end then. */
   holds(): Promise<boolean>;
   release(): Promise<void>;
 }
@@ -23,12 +23,17 @@ export interface WorkerClaim {
  * The right to be the one worker of a spool, `undefined` where another is. As the folder store's claims: each writes a
  * note under a name of its own and only then looks, so that two never both see themselves alone; a note says whose it is,
  * so that what a killed worker leaves stops nobody; and a worker that is stopped is passed over when its note has not
- * been touched for a minute.
+ * been touched for a minute. `mark` says what the worker was started with: see `retireOthers`.
  */
-export async function claimWorker(folder: string, role: WorkerRole, clock: Clock): Promise<WorkerClaim | undefined> {
+export async function claimWorker(
+  folder: string,
+  role: WorkerRole,
+  clock: Clock,
+  mark = "",
+): Promise<WorkerClaim | undefined> {
   const self = await thisOwner();
   for (let attempt = 1; attempt <= attempts; attempt++) {
-    const path = join(folder, `${role}.worker.${formatOwner(self)}.${randomUUID()}`);
+    const path = join(folder, `${role}.worker.${formatOwner(self)}.${randomUUID()}.${mark}`);
     await writeFile(path, "", { flag: "wx", mode: 0o600 });
     if (!(await othersLive(folder, role, path, self, clock))) return keep(path, clock);
     await unlink(path);
@@ -41,6 +46,17 @@ export async function claimWorker(folder: string, role: WorkerRole, clock: Clock
 /** Whether a worker of this role is at work. */
 export async function workerLives(folder: string, role: WorkerRole, clock: Clock): Promise<boolean> {
   return await othersLive(folder, role, undefined, await thisOwner(), clock);
+}
+
+/** Has those workers end that were started with something else; true where there were any. */
+export async function retireOthers(folder: string, role: WorkerRole, mark: string): Promise<boolean> {
+  let found = false;
+  for (const name of await readdir(folder)) {
+    if (!name.startsWith(`${role}.worker.`) || (name.split(".")[4] ?? "") === mark) continue;
+    await unlessAbsent(unlink(join(folder, name)));
+    found = true;
+  }
+  return found;
 }
 
 async function othersLive(

@@ -33,7 +33,7 @@ async function push(file: string, repositories: readonly Repository[] = [reposit
   const archives = repositories.map((each) => archiveIn(destination(each), server));
   const startWorker = () => undefined;
   const signal = new AbortController().signal;
-  const request = { ...server, spool, archives, startWorker, boundMs: 500, signal };
+  const request = { ...server, spool, archives, startWorker, mark: "1", boundMs: 500, signal };
   await pushRequested(request, join(server.dataDir, "pg_wal", file), file);
 }
 

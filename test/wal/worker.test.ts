@@ -33,9 +33,9 @@ afterEach(async () => {
   await rm(server.dataDir, { recursive: true, force: true });
 });
 
-function work(repositories: readonly Repository[] = [repository], idleMs = 60_000): Promise<boolean> {
+function work(repositories: readonly Repository[] = [repository], idleMs = 60_000, mark = "1"): Promise<boolean> {
   const archives = repositories.map((each) => archiveIn(destination(each), server));
-  return runPushWorker({ ...server, spool, archives, parallel: 3, idleMs, signal: stopping.signal });
+  return runPushWorker({ ...server, spool, archives, parallel: 3, idleMs, mark, signal: stopping.signal });
 }
 
 const notes = async (ending: string) => {
@@ -69,7 +69,7 @@ test("what it stores is stored when it says so, and archive_command waits for th
     started += 1;
     work();
   };
-  const request = { ...server, spool, archives, startWorker, boundMs: 20_000, signal: stopping.signal };
+  const request = { ...server, spool, archives, startWorker, mark: "1", boundMs: 20_000, signal: stopping.signal };
   await pushRequested(request, join(server.dataDir, "pg_wal", nameOf(1)), nameOf(1));
   expect(await isStored(nameOf(1))).toBe(true);
   expect(started).toBe(1);
@@ -105,6 +105,28 @@ test("a worker that was killed, at whatever moment, or is stopped for a minute, 
   const third = await claimWorker(spool.folder, "push", systemClock);
   expect(await third?.holds()).toBe(true);
   await third?.release();
+});
+
+test("one that was started with former settings ends, and what it has noted is stored by the new ones", async () => {
+  const [moved, names] = [await repositoryIn(memoryStore()), [1, 2, 3].map((number) => nameOf(number))];
+  for (const name of names) await server.ready(name);
+  const former = work();
+  await eventually(async () => expect(await notes(".ok")).toEqual(names));
+  let latter: Promise<boolean> | undefined;
+  const startWorker = () => {
+    latter = work([moved], 60_000, "2");
+  };
+  const archives = [archiveIn(destination(moved), server)];
+  const request = { ...server, spool, archives, startWorker, mark: "2", boundMs: 20_000, signal: stopping.signal };
+  await pushRequested(request, join(server.dataDir, "pg_wal", nameOf(1)), nameOf(1));
+  expect(await former).toBe(true);
+  await eventually(async () => expect(await notes(".ok")).toEqual(names));
+  for (const name of names) expect(await isStored(name, moved), name).toBe(true);
+  await server.ready(nameOf(4));
+  await eventually(async () => expect(await isStored(nameOf(4), moved)).toBe(true));
+  expect(await isStored(nameOf(4))).toBe(false);
+  stopping.abort();
+  expect(await latter).toBe(true);
 });
 
 test("it ends when nothing has been ready for a while, and when its server has ended", async () => {

@@ -40,20 +40,25 @@ export const walPushCommand: Command = {
 interface Work extends ArchiveOf {
   spool: Spool;
   archives: Archive[];
+  /** Of all that the worker goes by. */
+  mark: string;
 }
 
 async function pushing(context: CommandContext): Promise<Work> {
   const { archiveIn } = await import("../../wal/push.ts");
   const { openSpool } = await import("../../wal/spool.ts");
   const { readClusterFacts } = await import("../../wal/control.ts");
-  const { config, clock, cwd: dataDir } = context;
+  const { createHash } = await import("node:crypto");
+  const { config, clock, cwd: dataDir, version } = context;
   const { name: instance, archive } = context.instance();
   const spool = await openSpool(dataDir, archive.spool);
   const of = { instance, dataDir, cluster: await readClusterFacts(dataDir), clock };
   const archives = config.repositories.map((repository) =>
     archiveIn({ where: repository.url, open: () => openWhereItWas(context, repository, spool.folder) }, of),
   );
-  return { ...of, spool, archives };
+  const settings = JSON.stringify([version, config.repositories, archive]);
+  const mark = createHash("sha256").update(settings).digest("hex").slice(0, 16);
+  return { ...of, spool, archives, mark };
 }
 
 async function pushOne({ signal, self, places }: CommandContext, work: Work, path: string): Promise<number> {
