@@ -1,4 +1,4 @@
-import type { Tally } from "../lib/streams.ts";
+import { release, type Tally } from "../lib/streams.ts";
 import { encryptAgeNoted, readAgeNote } from "./age.ts";
 import { compressFrame, decodeWhole, type Encoding } from "./encoding.ts";
 import { sha256Of } from "./files.ts";
@@ -58,7 +58,12 @@ export async function plainSum(
 ): Promise<Tally> {
   const where = `${key} in ${repository.where}`;
   const noted = noteOf(stored);
-  if (noted === undefined) return sumOf(await decodeWal(repository, stored, encoding, where));
+  if (noted === undefined) {
+    const content = await decodeWal(repository, stored, encoding, where);
+    const sum = sumOf(content);
+    release(content);
+    return sum;
+  }
   const payload = stored.subarray(noted.payloadAt);
   const found = sha256Of(payload);
   if (found === noted.payloadSha256) return noted;

@@ -116,6 +116,7 @@ async function assertSameContent(
 ): Promise<"same"> {
   const stored = await collect(await repository.store.get(key, options));
   const there = await plainSum(repository, key, stored, encodingOfKey(key));
+  release(stored);
   const ours = tallyOf(content);
   if (there.sha256 === ours.sha256) return "same";
   const found = `${there.bytes} bytes of sha256 ${there.sha256}`;
