@@ -18,7 +18,7 @@ newer+=(test/prove/check-server test/prove/check-instance test/prove/check-archi
 newer+=(test/faults/base-kill test/faults/base-sweep)
 # What differs from major to major, once each: base, incremental, streamed, recovered, dumped, moved.
 newest=(test/backup/base-incremental test/restore/cluster-chain test/stories/pitr-incremental test/stories/pitr-resume)
-newest+=(test/wal/segment test/wal/pitr-status test/stories/everything test/move/there-and-back)
+newest+=(test/wal/segment test/wal/slot-idle test/wal/pitr-status test/stories/everything test/move/there-and-back)
 ran=()
 
 main() {

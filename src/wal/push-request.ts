@@ -108,7 +108,7 @@ async function letItGetAhead({ spool, clock, signal }: PushRequest, name: string
     const ready = await readyFiles(spool);
     const behind = ready.slice(ready.indexOf(name) + 1).slice(0, aheadFiles);
     const noted = await notedNames(spool);
-    if (behind.every((next) => noted.has(next))) return;
+    if (behind.every((next) => noted.has(next)) || !(await workerLives(spool.folder, "push", clock))) return;
     await clock.delay(pollMs, signal);
   }
 }
