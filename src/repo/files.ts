@@ -18,8 +18,9 @@ export interface NewFile extends Pick<StoredFile, "name" | "role"> {
 
 /**
  * Encodes and stores `source` under `folder`, volume by volume, and proves every volume: by the checksum that the store
- * computed, else by reading it back, which a folder does itself. With recipients set, it fails rather than store anything that is not age's. The
- * file counts for nothing until a manifest names it; what a failure leaves behind is garbage that prune collects.
+ * computed, else by reading it back, which a folder does itself. With recipients set, it fails rather than store anything
+ * that is not age's. The file counts for nothing until a manifest names it; what a failure leaves behind is garbage that
+ * prune collects.
  */
 export async function writeFile(
   repository: Repository,

@@ -33,8 +33,9 @@ const patienceMs = 20_000;
 
 /**
  * True when the directory holds what this restore has put there, with its recovery not begun or cut: PostgreSQL goes on with
- * that where it was, also where it was killed in the checkpoint that ends it. False where it is another matter, which is the claim's. Fails with `refused-overwrite` when the
- * recovery there has another target, has ended, or is not asked for; the hint says what to do.
+ * that where it was, also where it was killed in the checkpoint that ends it. False where it is another matter, which is the
+ * claim's. Fails with `refused-overwrite` when the recovery there has another target, has ended, or is not asked for; the
+ * hint says what to do.
  */
 export async function recoveryGoesOn(request: Resumption): Promise<boolean> {
   try {
