@@ -34,8 +34,9 @@ function start(args: readonly string[]): { child: ChildProcess; ended: Promise<{
   return { child, ended };
 }
 
-test("the bundle is one file that runs without node_modules, with the licences beside it", async () => {
-  expect((await readdir(join(folder, "dist"))).sort()).toEqual(["THIRD-PARTY-LICENSES.txt", "pgkit.js"]);
+test("the bundle runs without node_modules, with its thread and the licences beside it", async () => {
+  const files = ["THIRD-PARTY-LICENSES.txt", "file-writer.js", "pgkit.js"];
+  expect((await readdir(join(folder, "dist"))).sort()).toEqual(files);
   const { child, ended } = start(["--version"]);
   let stdout = "";
   child.stdout?.on("data", (chunk) => (stdout += chunk));
@@ -49,6 +50,12 @@ test("the bundle is one file that runs without node_modules, with the licences b
 test("the exit status reaches the shell", async () => {
   const ended = await start(["schdule"]).ended;
   expect(ended).toMatchObject({ status: 2, stderr: expect.stringContaining("did you mean schedule?") });
+});
+
+test("the streamer, which begins again with settings for glibc, has its arguments, its streams and its status", async () => {
+  const ended = await start(["wal", "stream", "--instance", "two words", "--repository", "nowhere://"]).ended;
+  expect(ended).toMatchObject({ status: 2, stderr: expect.stringContaining("nowhere://") });
+  expect(ended.stderr).not.toContain("xperimental");
 });
 
 test("nothing heavy is loaded before a command asks for it", async () => {
