@@ -52,8 +52,8 @@ export function readLog(news: RecoveryNews, lines: readonly string[]): RecoveryN
   return latest;
 }
 
-/** `2026-11-21 02:00:00.123456+00`, as a server logs times whose log_timezone is UTC. */
+/** `2026-11-21 02:00:00.12+00`, as a server logs times whose log_timezone is UTC: without the zeros at their end. */
 function inUtc(text: string): string | undefined {
-  const [, day, time] = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?)\+00/.exec(text) ?? [];
-  return day === undefined ? undefined : `${day}T${time}Z`;
+  const [, day, time, fraction = ""] = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(\d+))?\+00/.exec(text) ?? [];
+  return day === undefined ? undefined : `${day}T${time}.${fraction.padEnd(6, "0")}Z`;
 }
