@@ -91,9 +91,9 @@ async function file(extraction: Extraction, lane: Lane, path: string, entry: Tar
 
 /** Waits until all is written; the thread has compared the checksums. */
 export async function finishWriting({ thread, found }: Pick<Extraction, "thread" | "found">): Promise<void> {
-  for (const { file, found: checksum } of await thread.finish()) {
-    const { path, algorithm, checksum: expected } = file.expected ?? { path: file.path, algorithm: "", checksum: "" };
-    found.problems.push(`${path} has the ${algorithm} ${checksum}, backup_manifest says ${expected}`);
+  for (const { expected, found: checksum } of await thread.finish()) {
+    const { path, algorithm } = expected;
+    found.problems.push(`${path} has the ${algorithm} ${checksum}, backup_manifest says ${expected.checksum}`);
   }
 }
 

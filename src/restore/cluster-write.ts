@@ -33,7 +33,7 @@ export async function makeFolder(path: string, mode: number, runAs: RunAs | unde
 }
 
 /** Never through what is there already: it may be a link, or shared with another directory by hard links. */
-function create(path: string): number {
+export function create(path: string): number {
   try {
     return openSync(path, "wx", 0o600);
   } catch (error) {
@@ -43,7 +43,7 @@ function create(path: string): number {
   }
 }
 
-function settle(file: number, mode: number, runAs: RunAs | undefined): void {
+export function settle(file: number, mode: number, runAs: RunAs | undefined): void {
   if (runAs !== undefined) fchownSync(file, runAs.uid, runAs.gid);
   if (mode !== 0o600) fchmodSync(file, mode);
 }

@@ -41,7 +41,7 @@ export interface NewFile {
 
 /** A file of which the checksum is another one. */
 export interface Differing {
-  file: NewFile;
+  expected: ManifestFile;
   found: string;
 }
 

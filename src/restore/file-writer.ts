@@ -1,7 +1,8 @@
-import { closeSync, fchmodSync, fchownSync, openSync, rmSync, writeSync } from "node:fs";
+import { closeSync, writeSync } from "node:fs";
 import { parentPort } from "node:worker_threads";
 import { type FileChecksum, fileChecksum } from "../lib/file-checksum.ts";
-import type { Answer, NewFile, Task } from "./file-thread.ts";
+import { create, settle } from "./cluster-write.ts";
+import type { Answer, Differing, NewFile, Task } from "./file-thread.ts";
 
 /** What runs in the thread of `fileThread`; a program of its own in the build, next to pgkit's. */
 
@@ -30,9 +31,9 @@ parentPort?.on("message", (task: Task) => {
 });
 
 /** Gives the files that were ended and are not what they should be. */
-function work({ lane, steps, memory }: Task): { file: NewFile; found: string }[] {
+function work({ lane, steps, memory }: Task): Differing[] {
   const bytes = new Uint8Array(memory);
-  const differing: { file: NewFile; found: string }[] = [];
+  const differing: Differing[] = [];
   for (const step of steps) {
     if ("from" in step) write(lane, bytes.subarray(step.from, step.to));
     else differing.push(...end(lane));
@@ -45,8 +46,7 @@ function begin(lane: number, file: NewFile): void {
   const { path, mode, owner, expected } = file;
   const handle = create(path);
   files.set(lane, { ...file, handle, sum: fileChecksum(expected?.algorithm ?? "NONE") });
-  if (owner !== undefined) fchownSync(handle, owner.uid, owner.gid);
-  if (mode !== 0o600) fchmodSync(handle, mode);
+  settle(handle, mode, owner);
 }
 
 function write(lane: number, bytes: Uint8Array): void {
@@ -56,23 +56,12 @@ function write(lane: number, bytes: Uint8Array): void {
   file.sum.update(bytes);
 }
 
-function end(lane: number): { file: NewFile; found: string }[] {
-  const open = files.get(lane);
-  if (open === undefined) return [];
-  const { handle, sum, ...file } = open;
+function end(lane: number): Differing[] {
+  const file = files.get(lane);
+  if (file === undefined) return [];
+  const { handle, sum, expected } = file;
   files.delete(lane);
   closeSync(handle);
   const found = sum.digest();
-  return file.expected === undefined || found === file.expected.checksum ? [] : [{ file, found }];
-}
-
-/** Never through what is there already: it may be a link, or shared with another directory by hard links. */
-function create(path: string): number {
-  try {
-    return openSync(path, "wx", 0o600);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    rmSync(path, { recursive: true, force: true });
-    return openSync(path, "wx", 0o600);
-  }
+  return expected === undefined || found === expected.checksum ? [] : [{ expected, found }];
 }
